@@ -1,0 +1,74 @@
+package uapi
+
+// Kernel is one method per system call on VFIO's files. An error is the bare unix.Errno of the call; a call that a
+// signal interrupted is made again. All methods are safe for concurrent use, as the system calls are; that a file
+// descriptor is not closed while another call uses it is the caller's duty.
+//
+// A parameter named arg is the ioctl's argument as the kernel reads and writes it, argsz first, in the machine's byte
+// order (see [Put] and [Take]). Two things about arg are checked on this side of the boundary, because the kernel
+// trusts the caller with them: it must hold the first version of the structure, and argsz must not claim more than
+// len(arg). A violation is EFAULT (see [CheckArg]).
+type Kernel interface {
+	// Open is open(2) with O_RDWR and O_CLOEXEC: of the container /dev/vfio/vfio, or of a group /dev/vfio/12.
+	Open(path string) (fd int, err error)
+	// Close is close(2). The file descriptor is gone even when an error is returned.
+	Close(fd int) error
+
+	// GetAPIVersion is VFIO_GET_API_VERSION on a container; [APIVersion] is the only answer known.
+	GetAPIVersion(container int) (int, error)
+	// CheckExtension is VFIO_CHECK_EXTENSION on a container, with Type1v2IOMMU and the like: 0 is no, else yes.
+	CheckExtension(container, extension int) (int, error)
+	// SetIOMMU is VFIO_SET_IOMMU on a container that has a group. EPERM: the platform lacks interrupt remapping.
+	SetIOMMU(container, iommuType int) error
+
+	// GroupGetStatus is VFIO_GROUP_GET_STATUS; arg is a [GroupStatus].
+	GroupGetStatus(group int, arg []byte) error
+	// GroupSetContainer is VFIO_GROUP_SET_CONTAINER. EPERM: the group is not viable.
+	GroupSetContainer(group, container int) error
+	// GroupUnsetContainer is VFIO_GROUP_UNSET_CONTAINER. EBUSY: a device of the group is open.
+	GroupUnsetContainer(group int) error
+	// GroupGetDeviceFD is VFIO_GROUP_GET_DEVICE_FD; name is "0000:00:05.0", optionally followed by
+	// " vf_token=UUID". The descriptor returned is close-on-exec.
+	GroupGetDeviceFD(group int, name string) (fd int, err error)
+
+	// DeviceGetInfo is VFIO_DEVICE_GET_INFO; arg is a [DeviceInfo].
+	DeviceGetInfo(device int, arg []byte) error
+	// DeviceGetRegionInfo is VFIO_DEVICE_GET_REGION_INFO; arg is a [RegionInfo] with Index set, and room for
+	// its capability chain.
+	DeviceGetRegionInfo(device int, arg []byte) error
+	// DeviceGetIRQInfo is VFIO_DEVICE_GET_IRQ_INFO; arg is an [IRQInfo] with Index set.
+	DeviceGetIRQInfo(device int, arg []byte) error
+	// DeviceSetIRQs is VFIO_DEVICE_SET_IRQS; arg is an [IRQSet] followed by its data. The result is the ioctl's
+	// return value: a positive number is how many vectors the host could give, and then nothing was enabled.
+	DeviceSetIRQs(device int, arg []byte) (int, error)
+	// DeviceReset is VFIO_DEVICE_RESET. EINVAL: DeviceFlagsReset is clear.
+	DeviceReset(device int) error
+
+	// Pread is pread(2) on a device, at the offset of a region plus an offset within it.
+	Pread(fd int, p []byte, offset int64) (int, error)
+	// Pwrite is pwrite(2) on a device, at the offset of a region plus an offset within it.
+	Pwrite(fd int, p []byte, offset int64) (int, error)
+	// Mmap is mmap(2) of a device with MAP_SHARED, PROT_READ and PROT_WRITE; offset and length are multiples
+	// of the page size.
+	Mmap(fd int, offset int64, length int) (Mapping, error)
+}
+
+// Mapping is device memory in this process. Each access is exactly one access of the stated width, in the machine's
+// byte order. An offset that is out of range or not a multiple of the width is EINVAL. An access that the device or
+// the kernel did not serve (memory decoding off, device in reset, powered down or gone: SIGBUS) is EFAULT.
+//
+// Accesses may run concurrently with each other, but not with Unmap; once Unmap has returned they give os.ErrClosed.
+type Mapping interface {
+	// Len is the size in bytes.
+	Len() int
+	Load8(off int) (uint8, error)
+	Load16(off int) (uint16, error)
+	Load32(off int) (uint32, error)
+	Load64(off int) (uint64, error)
+	Store8(off int, v uint8) error
+	Store16(off int, v uint16) error
+	Store32(off int, v uint32) error
+	Store64(off int, v uint64) error
+	// Unmap is munmap(2). A second call does nothing.
+	Unmap() error
+}

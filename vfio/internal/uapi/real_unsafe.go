@@ -1,0 +1,168 @@
+package uapi
+
+import (
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/irqbridge/irqbridge/vfio/internal/mmio"
+)
+
+// Real is the running kernel.
+func Real() Kernel { return realKernel{} }
+
+type realKernel struct{}
+
+func (realKernel) Open(path string) (int, error) {
+	for {
+		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
+
+// Close does not repeat an interrupted close: Linux has released the descriptor by then, and its number may be in use
+// again.
+func (realKernel) Close(fd int) error {
+	if err := unix.Close(fd); err != nil && err != unix.EINTR {
+		return err
+	}
+	return nil
+}
+
+func (realKernel) GetAPIVersion(container int) (int, error) {
+	return ioctlInt(container, IoctlGetAPIVersion, 0)
+}
+
+func (realKernel) CheckExtension(container, extension int) (int, error) {
+	return ioctlInt(container, IoctlCheckExtension, extension)
+}
+
+func (realKernel) SetIOMMU(container, iommuType int) error {
+	_, err := ioctlInt(container, IoctlSetIOMMU, iommuType)
+	return err
+}
+
+func (realKernel) GroupGetStatus(group int, arg []byte) error {
+	_, err := ioctlArg(group, IoctlGroupGetStatus, arg, GroupStatusMinSize)
+	return err
+}
+
+func (realKernel) GroupSetContainer(group, container int) error {
+	fd := int32(container)
+	for {
+		// SAFETY: the kernel reads one int32; the conversion is in the call expression, which keeps fd alive.
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(group), IoctlGroupSetContainer, uintptr(unsafe.Pointer(&fd)))
+		if errno == 0 {
+			return nil
+		}
+		if errno != unix.EINTR {
+			return errno
+		}
+	}
+}
+
+func (realKernel) GroupUnsetContainer(group int) error {
+	_, err := ioctlInt(group, IoctlGroupUnsetContainer, 0)
+	return err
+}
+
+func (realKernel) GroupGetDeviceFD(group int, name string) (int, error) {
+	p, err := unix.BytePtrFromString(name)
+	if err != nil {
+		return -1, err
+	}
+	for {
+		// SAFETY: p points to a NUL-terminated string; the conversion is in the call expression, which keeps it alive.
+		r1, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(group), IoctlGroupGetDeviceFD, uintptr(unsafe.Pointer(p)))
+		if errno == 0 {
+			return int(r1), nil
+		}
+		if errno != unix.EINTR {
+			return -1, errno
+		}
+	}
+}
+
+func (realKernel) DeviceGetInfo(device int, arg []byte) error {
+	_, err := ioctlArg(device, IoctlDeviceGetInfo, arg, DeviceInfoMinSize)
+	return err
+}
+
+func (realKernel) DeviceGetRegionInfo(device int, arg []byte) error {
+	_, err := ioctlArg(device, IoctlDeviceGetRegionInfo, arg, RegionInfoMinSize)
+	return err
+}
+
+func (realKernel) DeviceGetIRQInfo(device int, arg []byte) error {
+	_, err := ioctlArg(device, IoctlDeviceGetIRQInfo, arg, IRQInfoMinSize)
+	return err
+}
+
+func (realKernel) DeviceSetIRQs(device int, arg []byte) (int, error) {
+	return ioctlArg(device, IoctlDeviceSetIRQs, arg, IRQSetMinSize)
+}
+
+func (realKernel) DeviceReset(device int) error {
+	_, err := ioctlInt(device, IoctlDeviceReset, 0)
+	return err
+}
+
+func (realKernel) Pread(fd int, p []byte, offset int64) (int, error) {
+	for {
+		n, err := unix.Pread(fd, p, offset)
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
+}
+
+func (realKernel) Pwrite(fd int, p []byte, offset int64) (int, error) {
+	for {
+		n, err := unix.Pwrite(fd, p, offset)
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
+}
+
+func (realKernel) Mmap(fd int, offset int64, length int) (Mapping, error) {
+	m, err := mmio.Map(fd, offset, length)
+	if err != nil {
+		return nil, err // not a nil *mmio.Mapping in a non-nil interface
+	}
+	return m, nil
+}
+
+// ioctlInt makes an ioctl whose argument is a number, and keeps its return value.
+func ioctlInt(fd int, request uintptr, value int) (int, error) {
+	for {
+		r1, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(value))
+		if errno == 0 {
+			return int(r1), nil
+		}
+		if errno != unix.EINTR {
+			return 0, errno
+		}
+	}
+}
+
+// ioctlArg makes an ioctl whose argument is a structure that starts with argsz, and keeps its return value.
+func ioctlArg(fd int, request uintptr, arg []byte, minimum int) (int, error) {
+	if err := CheckArg(arg, minimum); err != nil {
+		return 0, err
+	}
+	for {
+		// SAFETY: CheckArg has seen to it that the kernel neither reads nor writes beyond arg.
+		r1, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(unsafe.Pointer(&arg[0])))
+		runtime.KeepAlive(arg)
+		if errno == 0 {
+			return int(r1), nil
+		}
+		if errno != unix.EINTR {
+			return 0, errno
+		}
+	}
+}
