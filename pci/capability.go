@@ -20,31 +20,37 @@ type CapabilityID uint8
 
 // The capability ids of the PCI Code and ID Assignment Specification, section 2.
 const (
-	CapNull                CapabilityID = 0x00
-	CapPowerManagement     CapabilityID = 0x01
-	CapAGP                 CapabilityID = 0x02
-	CapVPD                 CapabilityID = 0x03
-	CapSlotID              CapabilityID = 0x04
-	CapMSI                 CapabilityID = 0x05
-	CapHotSwap             CapabilityID = 0x06
-	CapPCIX                CapabilityID = 0x07
-	CapHyperTransport      CapabilityID = 0x08
-	CapVendorSpecific      CapabilityID = 0x09
-	CapDebugPort           CapabilityID = 0x0a
-	CapCompactPCI          CapabilityID = 0x0b
-	CapHotPlug             CapabilityID = 0x0c
-	CapSubsystem           CapabilityID = 0x0d
-	CapAGP8x               CapabilityID = 0x0e
-	CapSecureDevice        CapabilityID = 0x0f
-	CapPCIExpress          CapabilityID = 0x10
-	CapMSIX                CapabilityID = 0x11
-	CapSATA                CapabilityID = 0x12
-	CapAdvancedFeatures    CapabilityID = 0x13
-	CapEnhancedAllocation  CapabilityID = 0x14
-	CapFlatteningPortal    CapabilityID = 0x15
-	capUnreadable          CapabilityID = 0xff // what a device that stopped answering gives
-	extendedUnreadable                  = 0xffffffff
-	extendedCapabilityBase              = 0x100
+	CapNull               CapabilityID = 0x00
+	CapPowerManagement    CapabilityID = 0x01
+	CapAGP                CapabilityID = 0x02
+	CapVPD                CapabilityID = 0x03
+	CapSlotID             CapabilityID = 0x04
+	CapMSI                CapabilityID = 0x05
+	CapHotSwap            CapabilityID = 0x06
+	CapPCIX               CapabilityID = 0x07
+	CapHyperTransport     CapabilityID = 0x08
+	CapVendorSpecific     CapabilityID = 0x09
+	CapDebugPort          CapabilityID = 0x0a
+	CapCompactPCI         CapabilityID = 0x0b
+	CapHotPlug            CapabilityID = 0x0c
+	CapSubsystem          CapabilityID = 0x0d
+	CapAGP8x              CapabilityID = 0x0e
+	CapSecureDevice       CapabilityID = 0x0f
+	CapPCIExpress         CapabilityID = 0x10
+	CapMSIX               CapabilityID = 0x11
+	CapSATA               CapabilityID = 0x12
+	CapAdvancedFeatures   CapabilityID = 0x13
+	CapEnhancedAllocation CapabilityID = 0x14
+	CapFlatteningPortal   CapabilityID = 0x15
+)
+
+// extendedCapabilityBase is where the extended list starts; it has no pointer to it.
+const extendedCapabilityBase = 0x100
+
+// What a device that stopped answering gives for the first bytes of a capability in either list.
+const (
+	capabilityUnreadable = 0xff
+	extendedUnreadable   = 0xffffffff
 )
 
 var capabilityNames = [...]string{
@@ -212,7 +218,7 @@ func (d *decoder) capabilities() {
 			d.f.Truncated = true
 			d.warn(pointerAt, "the capability at 0x%02x lies after the %d bytes that were read; "+
 				"the kernel gives all of them to root only", pointer, len(config))
-		case config[pointer] == uint8(capUnreadable):
+		case config[pointer] == capabilityUnreadable:
 			d.warn(pointer, "capability id 0xff: the device does not answer here, the list ends")
 		default:
 			visited[pointer/4] = true

@@ -45,8 +45,8 @@ func decodePartial(b []byte, bits Bits) (partialDescriptor, error) {
 		return partialDescriptor{}, err
 	}
 	if len(b) != size {
-		return partialDescriptor{}, fmt.Errorf("descriptor of %d bytes: %d-bit Windows has %d; "+
-			"a list is to be taken apart first", len(b), int(bits), size)
+		return partialDescriptor{}, fmt.Errorf("descriptor of %d bytes: want %d for %d-bit Windows "+
+			"(64-bit has 20 a descriptor, 32-bit 16)", len(b), size, int(bits))
 	}
 	p := partialDescriptor{
 		Type:   ResourceType(b[0]),
