@@ -1,0 +1,95 @@
+package vfio
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/irqbridge/irqbridge/pci"
+)
+
+// What callers branch on, with errors.Is. A missing permission is os.ErrPermission and a closed device os.ErrClosed.
+// Since EPERM also answers to os.ErrPermission, and the kernel uses it for groups that are not viable and for platforms
+// without interrupt remapping, ask for ErrNotViable and ErrNoInterruptRemapping first.
+var (
+	// ErrNotFound says that there is no such device, BAR or interrupt index.
+	ErrNotFound = errors.New("not found")
+	// ErrNotBound says that the device is not bound to a VFIO driver.
+	ErrNotBound = errors.New("not bound to a VFIO driver")
+	// ErrNoIOMMU says that the device is in no IOMMU group: the platform has no IOMMU, or it is off.
+	ErrNoIOMMU = errors.New("no IOMMU")
+	// ErrNotViable says that a device of the same IOMMU group is in use by the host.
+	ErrNotViable = errors.New("IOMMU group is not viable")
+	// ErrNoInterruptRemapping says that the platform cannot keep a device's messages from reaching any vector.
+	ErrNoInterruptRemapping = errors.New("no interrupt remapping")
+	// ErrBusy says that something else is in the way: another owner of the group, or another kind of interrupt.
+	ErrBusy = errors.New("busy")
+	// ErrNotSupported says that the device or the kernel cannot do it.
+	ErrNotSupported = errors.New("not supported")
+)
+
+// OpError says which operation failed on which device, index and vector, why, and what to do about it.
+type OpError struct {
+	Op      string      // what was attempted: "enable", "read 4 bytes at 0x10 of BAR 0"
+	Address pci.Address // of the device
+	Index   IRQIndex    // NoIndex when it is not about interrupts
+	Vector  int         // -1 when it is not about one vector
+	Err     error       // what the kernel answered, a unix.Errno wherever there was an answer
+	Kind    error       // one of this package's Err variables; nil when none of them applies
+	Cause   string      // why, in words; may be ""
+	Remedy  string      // the next step, in words; may be ""
+}
+
+// Error returns "address: op: err: cause; remedy" on one line, without what is empty.
+func (e *OpError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%v: %s", e.Address, e.Op)
+	if e.Index != NoIndex {
+		fmt.Fprintf(&b, " %v", e.Index)
+	}
+	if e.Vector >= 0 {
+		fmt.Fprintf(&b, " vector %d", e.Vector)
+	}
+	if e.Err != nil {
+		fmt.Fprintf(&b, ": %v", e.Err)
+	}
+	if e.Cause != "" {
+		fmt.Fprintf(&b, ": %s", e.Cause)
+	}
+	if e.Remedy != "" {
+		fmt.Fprintf(&b, "; %s", e.Remedy)
+	}
+	return b.String()
+}
+
+// Unwrap returns Err.
+func (e *OpError) Unwrap() error { return e.Err }
+
+// Is tells whether target is Kind; errors.Is goes on to Err by itself.
+func (e *OpError) Is(target error) bool { return e.Kind != nil && target == e.Kind }
+
+// FewerVectorsError says that the host has fewer interrupt vectors for the device than were asked for. Nothing was
+// enabled. Ask again for Available, or for fewer: without interrupt remapping a host gives a device one MSI vector.
+type FewerVectorsError struct {
+	Requested int // vectors asked for, counted from 0
+	Available int // vectors that the host would give, at least 1
+}
+
+// Error gives both numbers.
+func (e *FewerVectorsError) Error() string {
+	return fmt.Sprintf("the host has %d of the %d vectors asked for, and enabled none", e.Available, e.Requested)
+}
+
+// fault is an OpError that is not about interrupts.
+func (d *Device) fault(op string, err error) *OpError {
+	return &OpError{Op: op, Address: d.address, Index: NoIndex, Vector: -1, Err: err}
+}
+
+// invalid is the refusal of an argument that the kernel would answer with EINVAL, with the reason that it would not give.
+func (d *Device) invalid(op, cause string) *OpError {
+	e := d.fault(op, unix.EINVAL)
+	e.Cause = cause
+	return e
+}
