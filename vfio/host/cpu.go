@@ -1,18 +1,131 @@
 package host
 
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
 // OnlineCPUs returns the CPUs that run.
-func (h *Host) OnlineCPUs() (CPUSet, error) { return CPUSet{}, nil }
+func (h *Host) OnlineCPUs() (CPUSet, error) {
+	const name = "/sys/devices/system/cpu/online"
+	return h.readCPUList(name)
+}
 
-// AllowedCPUs returns the CPUs that the calling thread may run on: the process's, unless this thread was pinned.
-func (h *Host) AllowedCPUs() (CPUSet, error) { return h.os.ThreadAffinity() }
+// AllowedCPUs returns the CPUs that the calling thread may run on: the process's own, unless this thread was pinned.
+func (h *Host) AllowedCPUs() (CPUSet, error) {
+	cpus, err := h.os.ThreadAffinity()
+	if err != nil {
+		return CPUSet{}, &Error{Op: "read the thread's CPUs", Err: err}
+	}
+	return cpus, nil
+}
 
-// PinThread binds the calling thread to cpus. The caller has locked the goroutine to it (runtime.LockOSThread) and never
-// unlocks it, so that the thread ends with the goroutine. Linux leaves out CPUs that are offline or outside the
-// cpuset and fails only when none is left.
-func (h *Host) PinThread(cpus CPUSet) error { return h.os.SetThreadAffinity(cpus) }
+// PinThread binds the calling thread to cpus. The caller has locked its goroutine to the thread (runtime.LockOSThread) and
+// never unlocks it, so that the thread ends with the goroutine. Linux leaves out the CPUs that are offline or outside
+// the process's cpuset, and fails only when none is left; [Host.AllowedCPUs] then tells what the thread got.
+func (h *Host) PinThread(cpus CPUSet) error {
+	subject := "CPU " + cpus.List()
+	if cpus.Len() > 1 {
+		subject = "CPUs " + cpus.List()
+	}
+	if cpus.Empty() {
+		return &Error{Op: "pin the thread", Err: unix.EINVAL, Cause: "the set of CPUs is empty", Remedy: h.usableCPUs()}
+	}
+	err := h.os.SetThreadAffinity(cpus)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EINVAL):
+		return &Error{
+			Subject: subject, Op: "pin the thread", Err: err,
+			Cause: "none of these is online and in this process's cpuset", Remedy: h.usableCPUs(),
+		}
+	}
+	return &Error{Subject: subject, Op: "pin the thread", Err: err}
+}
+
+// usableCPUs says in words what a thread could be pinned to.
+func (h *Host) usableCPUs() string {
+	text := "the CPUs to choose from could not be read"
+	if online, err := h.OnlineCPUs(); err == nil {
+		text = "online: " + online.List()
+	}
+	if cpuset, where, err := h.cpuset(); err == nil {
+		text += fmt.Sprintf(", cpuset %s: %s", where, cpuset.List())
+	}
+	return text
+}
+
+// cpuset returns the CPUs that the process's control group has, and the group. Only the unified hierarchy (version 2) is
+// asked.
+func (h *Host) cpuset() (CPUSet, string, error) {
+	b, err := h.os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return CPUSet{}, "", err
+	}
+	for line := range strings.Lines(string(b)) {
+		if group, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
+			cpus, err := h.readCPUList("/sys/fs/cgroup" + group + "/cpuset.cpus.effective")
+			return cpus, group, err
+		}
+	}
+	return CPUSet{}, "", fs.ErrNotExist
+}
+
+// readCPUList reads a file that holds a CPU list.
+func (h *Host) readCPUList(name string) (CPUSet, error) {
+	b, err := h.os.ReadFile(name)
+	if err != nil {
+		return CPUSet{}, &Error{Op: "read a CPU list", Err: err}
+	}
+	cpus, err := ParseCPUList(string(b))
+	if err != nil {
+		return CPUSet{}, &Error{Subject: name, Op: "read a CPU list", Err: err}
+	}
+	return cpus, nil
+}
 
 // CurrentCPU returns the CPU that the calling thread is on at this moment. It does not allocate.
 func (h *Host) CurrentCPU() (int, error) { return h.os.CurrentCPU() }
 
-// IRQBalance returns the process ID of a running irqbalance, which may rewrite any affinity; 0 when there is none.
-func (h *Host) IRQBalance() int { return 0 }
+// IRQBalance returns the process ID of irqbalance, which may rewrite any affinity at any time; 0 when it does not run.
+func (h *Host) IRQBalance() int {
+	for _, p := range h.processes() {
+		if p.Name == "irqbalance" {
+			return p.ID
+		}
+	}
+	return 0
+}
+
+// Process is a running process.
+type Process struct {
+	ID   int
+	Name string // its command name, at most 15 bytes (proc(5), /proc/PID/comm)
+}
+
+// String returns "1234 (name)".
+func (p Process) String() string { return fmt.Sprintf("%d (%s)", p.ID, p.Name) }
+
+// processes returns the running processes that can be seen from here.
+func (h *Host) processes() []Process {
+	names, _ := h.os.ReadDir("/proc")
+	var processes []Process
+	for _, name := range names {
+		id, err := strconv.ParseUint(name, 10, 31)
+		if err != nil {
+			continue
+		}
+		comm, err := h.os.ReadFile("/proc/" + name + "/comm")
+		if err != nil {
+			continue // it ended
+		}
+		processes = append(processes, Process{ID: int(id), Name: strings.TrimSuffix(string(comm), "\n")})
+	}
+	return processes
+}

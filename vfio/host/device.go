@@ -1,36 +1,212 @@
 package host
 
-import "github.com/irqbridge/irqbridge/pci"
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/irqbridge/irqbridge/pci"
+)
+
+// devicesDir has one link for each PCI function, named by its address.
+const devicesDir = "/sys/bus/pci/devices"
 
 // Device is what sysfs tells about one PCI function, as it was at one moment (Documentation/ABI/testing/sysfs-bus-pci).
 type Device struct {
-	Address           pci.Address `json:"address"`
-	VendorID          uint16      `json:"vendor"`
-	DeviceID          uint16      `json:"device"`
-	SubsystemVendorID uint16      `json:"subsystemVendor"`
-	SubsystemID       uint16      `json:"subsystemDevice"`
-	Class             uint32      `json:"class"` // base class<<16 | subclass<<8 | programming interface
-	Revision          uint8       `json:"revision"`
-	Driver            string      `json:"driver"`                     // the driver it is bound to; "" when unbound
-	DriverOverride    string      `json:"driverOverride"`             // the only driver that may bind to it; "" when any may
-	VFIO              bool        `json:"vfio"`                       // bound to a VFIO driver, by whatever name: vfio-dev/ is there
-	Group             int         `json:"group"`                      // IOMMU group; -1 without one
-	NUMANode          int         `json:"numaNode"`                   // -1 when the host does not say
-	IRQ               int         `json:"irq"`                        // the INTx line's host IRQ, or the first MSI message's; 0 for none
-	PowerState        string      `json:"powerState"`                 // "D0", "D3hot", "unknown"; "" on kernels before 5.10
-	BootVGA           bool        `json:"bootVGA"`                    // the firmware's display
-	Bridge            bool        `json:"bridge"`                     // a PCI-to-PCI or CardBus bridge, which carries a bus and no function of its own
-	PhysicalFunction  string      `json:"physicalFunction,omitempty"` // of an SR-IOV virtual function: its PF's address
-	VirtualFunctions  int         `json:"virtualFunctions,omitempty"` // of an SR-IOV physical function: how many VFs are enabled
+	Address           pci.Address
+	VendorID          uint16
+	DeviceID          uint16
+	SubsystemVendorID uint16
+	SubsystemID       uint16
+	Class             uint32 // base class<<16 | subclass<<8 | programming interface
+	Revision          uint8
+
+	Driver         string // the driver it is bound to; "" when unbound
+	DriverOverride string // the only driver that may bind to it; "" when any may
+	VFIO           bool   // bound to a VFIO driver, by whatever name: the directory vfio-dev is there
+	Group          int    // its IOMMU group; -1 without one
+
+	NUMANode   int    // -1 when the host does not say
+	IRQ        int    // the host IRQ of the INTx line, or of the first MSI message while MSI is enabled; 0 for none
+	PowerState string // "D0", "D3hot", "unknown"; "" when the kernel is too old to say
+	BootVGA    bool   // the display that the firmware used
+	Bridge     bool   // a PCI-to-PCI or CardBus bridge: it has a bus behind it and a configuration header of type 1 or 2
+
+	PhysicalFunction *pci.Address // of an SR-IOV virtual function, the function that it is a part of; else nil
+	VirtualFunctions int          // of an SR-IOV physical function, how many virtual functions are enabled
 }
 
-// Devices returns every PCI device, sorted by address. A device that vanishes during the scan is left out. An error names
-// the devices that could not be read; the others are returned all the same.
-func (h *Host) Devices() ([]Device, error) { return nil, nil }
+// Devices returns every PCI function, sorted by address. One that vanishes during the scan is left out. An error names
+// the functions that could not be read; the others are returned all the same.
+func (h *Host) Devices() ([]Device, error) {
+	names, err := h.os.ReadDir(devicesDir)
+	if err != nil {
+		return nil, &Error{Op: "list PCI devices", Err: err, Remedy: "is sysfs mounted at /sys, and does this machine have PCI?"}
+	}
+	devices, _, err := h.devices(names)
+	return devices, err
+}
 
-// Device returns the device at a; fs.ErrNotExist when there is none.
-func (h *Host) Device(a pci.Address) (Device, error) { return Device{}, nil }
+// devices reads the functions with these names, and returns the names that are no PCI addresses apart.
+func (h *Host) devices(names []string) (devices []Device, others []string, err error) {
+	var failed []error
+	for _, name := range names {
+		a, err := pci.ParseAddress(name)
+		if err != nil {
+			others = append(others, name)
+			continue
+		}
+		d, err := h.Device(a)
+		switch {
+		case err == nil:
+			devices = append(devices, d)
+		case !errors.Is(err, fs.ErrNotExist):
+			failed = append(failed, err)
+		}
+	}
+	slices.SortFunc(devices, func(a, b Device) int { return a.Address.Compare(b.Address) })
+	return devices, others, errors.Join(failed...)
+}
 
-// Config returns the device's configuration space as the hardware has it, which for MSI differs from what VFIO shows. It is
+// Device returns the function at a; fs.ErrNotExist when there is none.
+func (h *Host) Device(a pci.Address) (Device, error) {
+	r := attributes{host: h, dir: devicesDir + "/" + a.String()}
+	d := Device{
+		Address:           a,
+		VendorID:          uint16(r.number("vendor", 16)),
+		DeviceID:          uint16(r.number("device", 16)),
+		SubsystemVendorID: uint16(r.number("subsystem_vendor", 16)),
+		SubsystemID:       uint16(r.number("subsystem_device", 16)),
+		Class:             uint32(r.number("class", 24)),
+		Revision:          uint8(r.number("revision", 8)),
+		Driver:            r.link("driver"),
+		DriverOverride:    r.text("driver_override"),
+		VFIO:              h.os.Exists(r.dir + "/vfio-dev"),
+		Group:             r.group(),
+		NUMANode:          r.numaNode(),
+		IRQ:               int(r.number("irq", 31)),
+		PowerState:        r.text("power_state"),
+		BootVGA:           r.number("boot_vga", 1) == 1,
+		VirtualFunctions:  int(r.number("sriov_numvfs", 16)),
+	}
+	if d.DriverOverride == "(null)" { // how the kernel prints an override that was never set
+		d.DriverOverride = ""
+	}
+	d.Bridge = d.Class>>8 == 0x0604 || d.Class>>8 == 0x0607
+	if pf, err := pci.ParseAddress(r.link("physfn")); err == nil {
+		d.PhysicalFunction = &pf
+	}
+	// Attributes that are optional read as zero when they are missing. Asking for one that always exists, last, tells a
+	// device that lacks them from one that went away in between.
+	if !h.os.Exists(r.dir + "/vendor") {
+		return Device{}, deviceError(a, "look up the device", unix.ENOENT, "there is no PCI device at this address", "lspci -D lists the addresses")
+	}
+	if r.err != nil {
+		return Device{}, deviceError(a, "read the device's attributes", r.err, "", "")
+	}
+	return d, nil
+}
+
+// Config returns the function's configuration space as the hardware has it, which for MSI differs from what VFIO shows. It is
 // 256 or 4096 bytes, or only the first 64 when the caller lacks CAP_SYS_ADMIN.
-func (h *Host) Config(a pci.Address) ([]byte, error) { return nil, nil }
+func (h *Host) Config(a pci.Address) ([]byte, error) {
+	b, err := h.os.ReadFile(devicesDir + "/" + a.String() + "/config")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, deviceError(a, "read the configuration space", err, "there is no PCI device at this address", "lspci -D lists the addresses")
+	}
+	if err != nil {
+		return nil, deviceError(a, "read the configuration space", err, "", "")
+	}
+	return b, nil
+}
+
+// attributes reads the attributes of one directory. A missing attribute is empty; the first one that is there and
+// cannot be read or understood is kept in err.
+type attributes struct {
+	host *Host
+	dir  string
+	err  error
+}
+
+// gone tells that an attribute, or the device with all its attributes, is not there (any more): sysfs answers ENOENT when
+// the file is opened, ENODEV when it is read after the device was removed.
+func gone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV)
+}
+
+func (r *attributes) fail(err error) {
+	if r.err == nil {
+		r.err = err
+	}
+}
+
+// text returns an attribute without the newline at its end.
+func (r *attributes) text(name string) string {
+	b, err := r.host.os.ReadFile(r.dir + "/" + name)
+	if err != nil {
+		if !gone(err) {
+			r.fail(err)
+		}
+		return ""
+	}
+	return strings.TrimRight(string(b), "\n\x00")
+}
+
+// number returns an attribute that is an unsigned number in C notation, of at most that many bits.
+func (r *attributes) number(name string, bits int) uint64 {
+	text := r.text(name)
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(text, 0, bits)
+	if err != nil {
+		r.fail(fmt.Errorf("%s/%s holds %.40q, which is not a number of %d bits", r.dir, name, text, bits))
+	}
+	return n
+}
+
+// numaNode returns the node, or -1, which is what the kernel itself says when it does not know.
+func (r *attributes) numaNode() int {
+	text := r.text("numa_node")
+	if text == "" {
+		return -1
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < -1 {
+		r.fail(fmt.Errorf("%s/numa_node holds %.40q, which is not a node number", r.dir, text))
+		return -1
+	}
+	return n
+}
+
+// link returns the last component of a link's target; "" without a link.
+func (r *attributes) link(name string) string {
+	target, err := r.host.os.Readlink(r.dir + "/" + name)
+	if err != nil {
+		if !gone(err) {
+			r.fail(err)
+		}
+		return ""
+	}
+	return path.Base(target)
+}
+
+// group returns the number of the IOMMU group, or -1.
+func (r *attributes) group() int {
+	name := r.link("iommu_group")
+	if name == "" {
+		return -1
+	}
+	n, err := strconv.ParseUint(name, 10, 31)
+	if err != nil {
+		r.fail(fmt.Errorf("%s/iommu_group leads to %.40q, which is not a group number", r.dir, name))
+		return -1
+	}
+	return int(n)
+}

@@ -1,22 +1,87 @@
 package host
 
-// Group is one IOMMU group: the devices that the IOMMU cannot keep apart, so that VFIO hands out all or none.
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// groupsDir has one directory for each IOMMU group, named by its number.
+const groupsDir = "/sys/kernel/iommu_groups"
+
+// Group is one IOMMU group: the devices that the IOMMU cannot keep apart, so that VFIO hands out all of them or none.
 type Group struct {
-	ID      int      `json:"id"`
-	Members []Device `json:"members"`          // sorted by address
-	Others  []string `json:"others,omitempty"` // members that are no PCI devices, by their name on their bus
+	ID      int
+	Members []Device // sorted by address
+	Others  []string // members that are no PCI devices, by their name on their own bus
 }
 
-// Blockers returns the members that keep the group from being viable: those bound to a driver that uses the device for
-// the host. It is viable when there is none. Unbound devices, VFIO drivers and pci-stub, bridges and their
-// pcieport driver do not block.
-func (g Group) Blockers() []Device { return nil }
+// Blockers returns the members that keep the group from being viable, which are those that a driver uses for the host. The
+// group is viable when there are none. A member does not block when it is unbound, bound to a VFIO driver or to
+// pci-stub, or a bridge, with or without its pcieport driver: these drivers set driver_managed_dma, that is they leave
+// the device's DMA alone (iommu_device_use_default_domain, drivers/iommu/iommu.c). Members in Others are not judged.
+func (g Group) Blockers() []Device {
+	var blockers []Device
+	for _, d := range g.Members {
+		harmless := d.Driver == "" || d.VFIO || d.Bridge || d.Driver == "pcieport" || d.Driver == "pci-stub"
+		if !harmless {
+			blockers = append(blockers, d)
+		}
+	}
+	return blockers
+}
 
-// Groups returns every IOMMU group by ascending number; none without an IOMMU.
-func (h *Host) Groups() ([]Group, error) { return nil, nil }
+// Groups returns every IOMMU group by ascending number; none without an IOMMU. Errors are as for [Host.Devices].
+func (h *Host) Groups() ([]Group, error) {
+	names, err := h.os.ReadDir(groupsDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, &Error{Op: "list IOMMU groups", Err: err}
+	}
+	var groups []Group
+	var failed []error
+	for _, name := range names {
+		id, err := strconv.ParseUint(name, 10, 31)
+		if err != nil {
+			continue // the kernel makes no such entry, and it is not a group
+		}
+		g, err := h.Group(int(id))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // its last member left during the scan
+		}
+		if err != nil {
+			failed = append(failed, err)
+		}
+		groups = append(groups, g)
+	}
+	slices.SortFunc(groups, func(a, b Group) int { return cmp.Compare(a.ID, b.ID) })
+	return groups, errors.Join(failed...)
+}
 
-// Group returns one IOMMU group; fs.ErrNotExist when there is none of that number.
-func (h *Host) Group(id int) (Group, error) { return Group{}, nil }
+// Group returns one IOMMU group; fs.ErrNotExist when there is none of that number. A member that vanishes during the scan is
+// left out. With an error about a member, the others are returned all the same.
+func (h *Host) Group(id int) (Group, error) {
+	names, err := h.os.ReadDir(groupsDir + "/" + strconv.Itoa(id) + "/devices")
+	if err != nil {
+		return Group{ID: id}, &Error{Subject: fmt.Sprintf("IOMMU group %d", id), Op: "list its devices", Err: err}
+	}
+	g := Group{ID: id}
+	g.Members, g.Others, err = h.devices(names)
+	return g, err
+}
 
-// HasIOMMU tells whether an IOMMU is at work: whether any IOMMU group exists that is not one of VFIO's no-IOMMU groups.
-func (h *Host) HasIOMMU() bool { return false }
+// HasIOMMU tells whether an IOMMU is at work: whether there is any IOMMU group but the ones that VFIO makes up in its
+// no-IOMMU mode.
+func (h *Host) HasIOMMU() bool {
+	names, _ := h.os.ReadDir(groupsDir)
+	for _, name := range names {
+		label, err := h.os.ReadFile(groupsDir + "/" + name + "/name")
+		if err != nil || strings.TrimSpace(string(label)) != "vfio-noiommu" {
+			return true
+		}
+	}
+	return false
+}

@@ -1,20 +1,191 @@
 package host
 
-import "github.com/irqbridge/irqbridge/pci"
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
 
-// IRQ is one line of /proc/interrupts: a Linux interrupt and where it was delivered so far.
+	"github.com/irqbridge/irqbridge/pci"
+)
+
+// IRQ is one line of /proc/interrupts: a Linux interrupt, and where it was delivered so far.
 type IRQ struct {
-	Number  int            `json:"number"`           // the host IRQ number, as in /proc/irq/N
-	Trigger string         `json:"trigger"`          // "edge" or "level"; "" when the host does not say
-	Chip    string         `json:"chip"`             // the irq_chip: "IR-PCI-MSIX-0000:00:05.0", "IR-IO-APIC"
-	Action  string         `json:"action"`           // the handler's name: "vfio-msix[3](0000:00:05.0)"
-	Shared  []string       `json:"shared,omitempty"` // other handlers on the same line
-	Counts  map[int]uint64 `json:"counts"`           // interrupts delivered since the IRQ was requested, by online CPU. Loopback triggers do not count.
+	Number  int      // the host IRQ number, as in /proc/irq/N
+	Trigger string   // "edge" or "level"; "" when the host does not say
+	Chip    string   // the irq_chip: "IR-PCI-MSIX-0000:00:05.0", "IR-IO-APIC"
+	Action  string   // the handler's name: "vfio-msix[3](0000:00:05.0)"
+	Shared  []string // the other handlers on the same line
+	// Counts is how often it was delivered since it was requested, by CPU number, for the CPUs that are online. VFIO's
+	// loopback trigger is no interrupt and does not count.
+	Counts map[int]uint64
 }
 
-// FindIRQ returns the host IRQ behind message of the device at a, while VFIO has it enabled with an eventfd. message is 0
-// for INTx. fs.ErrNotExist when there is none.
-func (h *Host) FindIRQ(a pci.Address, kind pci.Kind, message int) (IRQ, error) { return IRQ{}, nil }
+// FindIRQ returns the host IRQ behind a message of the device at a, while VFIO has it enabled and connected to an eventfd.
+// For INTx, message is 0. fs.ErrNotExist when there is none.
+func (h *Host) FindIRQ(a pci.Address, kind pci.Kind, message int) (IRQ, error) {
+	op := fmt.Sprintf("find the host IRQ of %v message %d", kind, message)
+	action := ""
+	switch { // the names under which vfio_pci_intrs.c requests them
+	case kind == pci.KindINTx && message == 0:
+		op = "find the host IRQ of the INTx line"
+		action = fmt.Sprintf("vfio-intx(%s)", a)
+	case kind == pci.KindMSI && message >= 0:
+		action = fmt.Sprintf("vfio-msi[%d](%s)", message, a)
+	case kind == pci.KindMSIX && message >= 0:
+		action = fmt.Sprintf("vfio-msix[%d](%s)", message, a)
+	default:
+		return IRQ{}, deviceError(a, op, fs.ErrInvalid, "no device has such a message", "")
+	}
+	table, err := h.interrupts()
+	if err != nil {
+		return IRQ{}, deviceError(a, op, err, "", "")
+	}
+	irq, ok := table.byAction(action)
+	if !ok {
+		return IRQ{}, deviceError(a, op, fs.ErrNotExist, "/proc/interrupts has no "+action,
+			"it is there while the message is enabled with an eventfd")
+	}
+	if b, err := h.os.ReadFile("/sys/kernel/irq/" + strconv.Itoa(irq.Number) + "/type"); err == nil {
+		if t := strings.TrimSpace(string(b)); t == "edge" || t == "level" {
+			irq.Trigger = t
+		}
+	}
+	return irq, nil
+}
 
-// IRQCounts returns how often the host IRQ was delivered, by online CPU; fs.ErrNotExist when there is no such IRQ.
-func (h *Host) IRQCounts(number int) (map[int]uint64, error) { return nil, nil }
+// IRQCounts returns how often a host IRQ was delivered, by online CPU; fs.ErrNotExist when there is no such IRQ.
+func (h *Host) IRQCounts(number int) (map[int]uint64, error) {
+	table, err := h.interrupts()
+	if err != nil {
+		return nil, irqError(number, "read its counts", err, "", "")
+	}
+	counts, ok := table.byNumber(number)
+	if !ok {
+		return nil, irqError(number, "read its counts", fs.ErrNotExist, "/proc/interrupts has no such line", "")
+	}
+	return counts, nil
+}
+
+// interrupts reads /proc/interrupts.
+func (h *Host) interrupts() (interruptTable, error) {
+	b, err := h.os.ReadFile("/proc/interrupts")
+	if err != nil {
+		return interruptTable{}, err
+	}
+	return newInterruptTable(b), nil
+}
+
+// interruptTable is the text of /proc/interrupts (show_interrupts, kernel/irq/proc.c). On a large host it has megabytes, so
+// that only the line asked for is taken apart.
+type interruptTable struct {
+	cpus []int  // the CPU of each column; the offline ones have none
+	rows []byte // the lines after the header
+}
+
+func newInterruptTable(text []byte) interruptTable {
+	header, rows, _ := bytes.Cut(text, []byte("\n"))
+	t := interruptTable{rows: rows}
+	for _, field := range bytes.Fields(header) {
+		cpu, err := parseCPU(strings.TrimPrefix(string(field), "CPU"))
+		if err != nil {
+			return interruptTable{} // not the table that is known: better no answer than a wrong column
+		}
+		t.cpus = append(t.cpus, cpu)
+	}
+	return t
+}
+
+// byAction returns the interrupt that has a handler of exactly this name.
+func (t interruptTable) byAction(action string) (IRQ, bool) {
+	for at := 0; ; {
+		i := bytes.Index(t.rows[at:], []byte(action))
+		if i < 0 {
+			return IRQ{}, false
+		}
+		begin := bytes.LastIndexByte(t.rows[:at+i], '\n') + 1
+		end := len(t.rows)
+		if n := bytes.IndexByte(t.rows[at+i:], '\n'); n >= 0 {
+			end = at + i + n
+		}
+		if irq, ok := t.parse(string(t.rows[begin:end]), action); ok {
+			return irq, true
+		}
+		at = end
+	}
+}
+
+// byNumber returns the counts of the interrupt with this number.
+func (t interruptTable) byNumber(number int) (map[int]uint64, bool) {
+	label := []byte(strconv.Itoa(number) + ":")
+	for line := range bytes.Lines(t.rows) {
+		if rest, ok := bytes.CutPrefix(bytes.TrimLeft(line, " "), label); ok {
+			counts, _, ok := t.counts(string(rest))
+			return counts, ok
+		}
+	}
+	return nil, false
+}
+
+// counts takes the columns off the front of a line, and returns them and the rest.
+func (t interruptTable) counts(line string) (map[int]uint64, string, bool) {
+	counts := make(map[int]uint64, len(t.cpus))
+	for _, cpu := range t.cpus {
+		line = strings.TrimLeft(line, " ")
+		column, rest, _ := strings.Cut(line, " ")
+		n, err := strconv.ParseUint(column, 10, 64)
+		if err != nil {
+			return nil, "", false
+		}
+		counts[cpu], line = n, rest
+	}
+	return counts, line, len(t.cpus) > 0
+}
+
+// parse takes one line apart, if it is an interrupt with this handler:
+//
+//	NUMBER: COUNT… CHIP HWIRQ-FLOW  HANDLER, HANDLER
+//	NUMBER: COUNT… CHIP HWIRQ Level  HANDLER, HANDLER
+//
+// x86 writes the first form; arm64 the second (CONFIG_GENERIC_IRQ_SHOW_LEVEL).
+func (t interruptTable) parse(line, action string) (IRQ, bool) {
+	label, rest, ok := strings.Cut(line, ":")
+	number, err := strconv.ParseUint(strings.TrimLeft(label, " "), 10, 31)
+	if !ok || err != nil {
+		return IRQ{}, false
+	}
+	irq := IRQ{Number: int(number), Action: action}
+	if irq.Counts, rest, ok = t.counts(rest); !ok {
+		return IRQ{}, false
+	}
+	// The handlers come after two blanks, and none of their names has two: chip and flow are padded with more.
+	at := strings.LastIndex(rest, "  ")
+	if at < 0 {
+		return IRQ{}, false
+	}
+	found := false
+	for name := range strings.SplitSeq(rest[at+2:], ", ") {
+		if name == action && !found {
+			found = true
+		} else {
+			irq.Shared = append(irq.Shared, name)
+		}
+	}
+	source := strings.Fields(rest[:at])
+	if !found || len(source) == 0 {
+		return IRQ{}, false
+	}
+	flow := source[len(source)-1]
+	if last := len(source) - 1; (flow == "Level" || flow == "Edge") && last > 0 {
+		source = source[:last]
+	}
+	irq.Chip = strings.Join(source[:max(len(source)-1, 1)], " ")
+	switch flow = strings.ToLower(flow); {
+	case strings.Contains(flow, "edge"):
+		irq.Trigger = "edge"
+	case strings.Contains(flow, "level"), strings.Contains(flow, "fasteoi"):
+		irq.Trigger = "level"
+	}
+	return irq, true
+}
