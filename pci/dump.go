@@ -61,9 +61,9 @@ func ReadDump(r io.Reader) ([]Dump, error) {
 			device = &dumps[len(dumps)-1]
 		case looksLikeRow(first):
 			if device == nil {
-				return fail("row %s belongs to no device; a line with the device's address is to come first", first)
+				return fail("row %.20s belongs to no device; a line with the device's address is to come first", first)
 			}
-			config, err := appendRow(device.Config, first, rest)
+			config, err := appendRow(device.Config, strings.TrimSuffix(first, ":"), rest)
 			if err != nil {
 				return fail("%w", err)
 			}
@@ -96,24 +96,25 @@ func looksLikeRow(word string) bool {
 
 const hexDigits = "0123456789abcdefABCDEF"
 
-// appendRow adds the bytes of one row to a configuration space. Rows are to come in order, so that a lost line does not
+// appendRow adds the bytes of one row to a configuration space; row is its offset in hexadecimal. Rows are to come in order, so that a lost line does not
 // move the bytes after it.
-func appendRow(config []byte, first, rest string) ([]byte, error) {
-	offset, err := strconv.ParseUint(strings.TrimSuffix(first, ":"), 16, 32)
-	if err != nil || offset >= maxConfigSize {
-		return nil, fmt.Errorf("row %.20s starts after the end of config space at 0x1000", first)
+func appendRow(config []byte, row, bytes string) ([]byte, error) {
+	offset, err := strconv.ParseUint(row, 16, 32)
+	switch {
+	case err != nil || offset >= maxConfigSize:
+		return nil, fmt.Errorf("row %.20s starts after the end of config space at 0x%x", row, maxConfigSize)
+	case int(offset) != len(config):
+		return nil, fmt.Errorf("row %02x comes where row %02x is due; the rows of a device are to follow each other from 00",
+			offset, len(config))
 	}
-	if int(offset) != len(config) {
-		return nil, fmt.Errorf("row %s comes where row %02x: is due; the rows of a device are to follow each other from 00:",
-			first, len(config))
+	fields := strings.Fields(bytes)
+	if len(fields) > dumpRow {
+		return nil, fmt.Errorf("row %02x has more than %d bytes", offset, dumpRow)
 	}
-	for _, field := range strings.Fields(rest) {
+	for _, field := range fields {
 		v, err := strconv.ParseUint(field, 16, 8)
 		if err != nil || len(field) != 2 {
-			return nil, fmt.Errorf("row %s: %.20q is not a byte of two hexadecimal digits", first, field)
-		}
-		if len(config) == int(offset)+dumpRow {
-			return nil, fmt.Errorf("row %s has more than %d bytes", first, dumpRow)
+			return nil, fmt.Errorf("row %02x: %.20q is not a byte of two hexadecimal digits", offset, field)
 		}
 		config = append(config, uint8(v))
 	}
