@@ -1,0 +1,278 @@
+package connect
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio"
+)
+
+// Resources are the interrupts that [Assign] gave to a device: what the PnP manager hands to a Windows driver with
+// IRP_MN_START_DEVICE. ResourceList holds them as that page shows them, and its Expand gives one entry for each
+// interrupt with the vector to connect.
+type Resources struct {
+	pci.ResourceList
+	Device *vfio.Device
+	// Kind is the kind of the interrupts, 0 when the device has none.
+	Kind pci.Kind
+	// Shortfall is why they are fewer, or of a lesser kind, than the device and the policy would have; nil if they
+	// are not. It is a [*vfio.FewerVectorsError] where the host said how many there are.
+	Shortfall error
+
+	messages    []pci.Message
+	allowSubset bool
+}
+
+// Assign chooses interrupts for a device, as the PnP manager does: MSI-X before MSI before the line. If the host cannot
+// give all the messages, the device gets exactly one, and if not even that, the line. A device without interrupts
+// gets an empty list. With a Kind in the policy there is no fall-back to another kind.
+//
+// How many messages a host can give is only known by enabling them. So Assign enables them without triggers and
+// disables them at once: the device keeps no vectors until the first Connect, which can then still fail if
+// somebody else took them meanwhile. The device must not have interrupts enabled through its own methods.
+//
+// The vectors and levels are this package's own (see the package documentation); raw descriptors say what the device
+// asks for. Assigning again replaces the resources of before; it is refused while an interrupt is connected. The
+// resources end with Release or with the device's Close.
+func Assign(dev *vfio.Device, p Policy) (*Resources, error) {
+	if dev == nil {
+		return nil, errors.New("assign: no device")
+	}
+	if err := requirePassive("Assign"); err != nil {
+		return nil, err
+	}
+	d := enterDevice(dev)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r, err := d.assign(p)
+	if err != nil {
+		return nil, fmt.Errorf("assign interrupts of %s: %w", dev.Address(), err)
+	}
+	return r, nil
+}
+
+func (d *device) assign(p Policy) (*Resources, error) {
+	if d.closed {
+		return nil, os.ErrClosed
+	}
+	if len(d.sources) > 0 {
+		return nil, fmt.Errorf("%w: interrupts are connected; disconnect them first", vfio.ErrBusy)
+	}
+	if index, n, on := d.vfio.EnabledIRQs(); on {
+		return nil, fmt.Errorf("%w: %d %s vectors are enabled already; disable them first", vfio.ErrBusy, n, index)
+	}
+	f, err := d.vfio.Function()
+	if err != nil {
+		return nil, err
+	}
+	r, err := d.choose(f, p)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.translate(r, p); err != nil {
+		return nil, err
+	}
+	d.resources = r
+	return r, nil
+}
+
+// choose finds the best interrupts that the device has and the host can give, as raw descriptors.
+func (d *device) choose(f *pci.Function, p Policy) (*Resources, error) {
+	options, err := d.options(f, p)
+	if err != nil {
+		return nil, err
+	}
+	r := &Resources{
+		ResourceList: pci.ResourceList{InterfaceType: pci.InterfacePCIBus, BusNumber: uint32(d.vfio.Address().Bus)},
+		Device:       d.vfio,
+		allowSubset:  p.AllowSubsetMask,
+	}
+	for _, o := range options {
+		raw, err := pci.RawResources(f, o.kind, o.n)
+		if err != nil {
+			return nil, err
+		}
+		err = d.probe(f, o)
+		var fewer *vfio.FewerVectorsError
+		if errors.As(err, &fewer) || errors.Is(err, unix.ENOSPC) {
+			if r.Shortfall == nil {
+				r.Shortfall = err
+			}
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		r.Kind, r.Raw = o.kind, raw
+		if o.kind == pci.KindINTx {
+			d.numberLine(&r.Raw[0])
+		}
+		return r, nil
+	}
+	return r, r.Shortfall
+}
+
+// option is one way to give a device interrupts.
+type option struct {
+	kind pci.Kind
+	n    int
+}
+
+// options lists the ways in the order in which they are tried, none for a device without interrupts.
+func (d *device) options(f *pci.Function, p Policy) ([]option, error) {
+	if p.Messages < 0 {
+		return nil, fmt.Errorf("a limit of %d messages; want 1 or more, or 0 for all", p.Messages)
+	}
+	kinds := []pci.Kind{pci.KindMSIX, pci.KindMSI, pci.KindINTx}
+	if p.Kind != 0 {
+		kinds = []pci.Kind{p.Kind}
+	}
+	var options []option
+	for _, kind := range kinds {
+		n, err := d.available(f, kind, p)
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 || kind == pci.KindMSI && len(options) > 0 {
+			continue // with MSI-X there, Windows does not look at MSI
+		}
+		options = append(options, option{kind, n})
+		if n > 1 {
+			options = append(options, option{kind, 1})
+		}
+	}
+	return options, nil
+}
+
+// available is how many interrupts of a kind the device, VFIO and the policy allow. A kind that the policy asks for by
+// name must be there.
+func (d *device) available(f *pci.Function, kind pci.Kind, p Policy) (int, error) {
+	has := kind == pci.KindINTx && f.INTx != nil || kind == pci.KindMSI && f.MSI != nil || kind == pci.KindMSIX && f.MSIX != nil
+	if !has && p.Kind == 0 {
+		return 0, nil
+	}
+	raw, err := pci.RawResources(f, kind, 0) // refuses what is not there or makes no sense
+	if err != nil {
+		return 0, err
+	}
+	info, err := d.vfio.IRQ(vfio.IndexOf(kind))
+	if err != nil {
+		return 0, err
+	}
+	if info.Count == 0 && p.Kind != 0 {
+		return 0, fmt.Errorf("%s: %w: the kernel offers none of this device", kind, vfio.ErrNotSupported)
+	}
+	n := len(raw)
+	if kind == pci.KindMSI {
+		n = int(raw[0].MessageCount)
+		if p.WindowsLimits {
+			n = min(n, 16)
+		}
+	}
+	n = min(n, info.Count)
+	if p.Messages > 0 {
+		n = min(n, p.Messages)
+	}
+	return n, nil
+}
+
+// probe finds out whether the host can give messages, and leaves the device as it was. A line is not probed: there is
+// one or there is not.
+func (d *device) probe(f *pci.Function, o option) error {
+	if o.kind == pci.KindINTx {
+		return nil
+	}
+	index := vfio.IndexOf(o.kind)
+	if err := d.vfio.EnableIRQs(index, 0, slices.Repeat([]int{-1}, o.n)); err != nil {
+		return err
+	}
+	if err := d.vfio.DisableIRQs(index); err != nil {
+		return err
+	}
+	if f.Command&pci.CommandBusMaster == 0 {
+		return d.vfio.SetBusMaster(false)
+	}
+	return nil
+}
+
+// numberLine gives a line that the firmware left without a number the number of its Linux interrupt.
+func (d *device) numberLine(raw *pci.RawDescriptor) {
+	if raw.Vector != 0 && raw.Vector != 0xFF {
+		return
+	}
+	if h, err := d.vfio.Host().Device(d.vfio.Address()); err == nil && h.IRQ > 0 {
+		raw.Level, raw.Vector = uint16(h.IRQ), uint32(h.IRQ)
+	}
+}
+
+// translate gives the interrupts vectors, levels and processors, in place of those that the device had before.
+func (d *device) translate(r *Resources, p Policy) error {
+	affinities, err := p.affinities(d.vfio.Host(), r.Kind, len(r.Raw))
+	if err != nil {
+		return err
+	}
+	d.unassign()
+	for i, raw := range r.Raw {
+		n := uint32(max(1, raw.MessageCount))
+		first, ok := vectors.alloc(n)
+		if !ok {
+			r.release()
+			return errors.New("all interrupt vectors of the process are assigned; release some")
+		}
+		r.Translated = append(r.Translated, pci.TranslatedDescriptor{
+			Type:     raw.Type,
+			Share:    raw.Share,
+			Flags:    raw.Flags,
+			Level:    uint16(levelOf(first)),
+			Group:    affinities[i].group,
+			Vector:   first,
+			Affinity: affinities[i].mask,
+		})
+		r.messages = r.Expand()
+	}
+	return nil
+}
+
+// release gives the vectors back.
+func (r *Resources) release() {
+	for _, m := range r.messages {
+		vectors.release(m.Translated.Vector, 1)
+	}
+	r.messages = nil
+}
+
+// Release gives the resources back. It is refused while an interrupt is connected, and does nothing when they are
+// the device's no more.
+func (r *Resources) Release() error {
+	if err := requirePassive("Release"); err != nil {
+		return err
+	}
+	d := lookupDevice(r.Device)
+	if d == nil {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.resources != r {
+		return nil
+	}
+	if len(d.sources) > 0 {
+		return fmt.Errorf("release interrupts of %s: %w: interrupts are connected; disconnect them first",
+			r.Device.Address(), vfio.ErrBusy)
+	}
+	d.unassign()
+	return nil
+}
+
+// OnError sets who is told when one of the device's interrupts is silenced; nil for nobody. It is called once for each
+// interrupt, in a goroutine of its own, with what the interrupt's Err returns, and may disconnect it.
+func (r *Resources) OnError(handler func(i *Interrupt, err error)) {
+	if d := lookupDevice(r.Device); d != nil {
+		d.onError.Store(&handler)
+	}
+}

@@ -1,0 +1,289 @@
+package connect
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+
+	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio"
+	"github.com/irqbridge/irqbridge/vfio/host"
+)
+
+// Connect is IoConnectInterruptEx: it registers a service routine for one interrupt of a device and arms it. The
+// interrupt must have been assigned to the device by [Assign]; Vector, Irql, InterruptMode, Group and
+// ProcessorEnableMask must be those of its descriptor.
+//
+// The service routine can run before Connect returns; *InterruptObject is set before. Program the device to interrupt
+// only after Connect has returned, and stop it before [Disconnect].
+//
+// The error is a [*StatusError] with one of the statuses of this package, or a [*BugCheckError] when Connect is called
+// from a service routine or with an interrupt lock held. After an error nothing is connected, *InterruptObject is
+// nil, and no thread or file descriptor is left. Of several mistakes the one that comes first is reported: Version,
+// missing pointers, mode, levels, mask, the match with what was assigned, the processors of this machine, the lock, the
+// state of the device, and then what the kernel says.
+func Connect(p *Parameters) error {
+	const op = "connect"
+	if p == nil {
+		return &StatusError{Status: StatusInvalidParameter, Op: op, Reason: "no parameters"}
+	}
+	if p.InterruptObject != nil {
+		*p.InterruptObject = nil
+	}
+	if err := requirePassive("Connect"); err != nil {
+		return err
+	}
+	if err := p.check(runtime.GOARCH); err != nil {
+		return err
+	}
+	d := lookupDevice(p.PhysicalDeviceObject)
+	if d == nil {
+		return refuse(StatusNotFound, "%s has no interrupts assigned; call Assign first", p.PhysicalDeviceObject.Address())
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.connect(p)
+}
+
+func refuse(s Status, format string, args ...any) error {
+	return &StatusError{Status: s, Op: "connect", Reason: fmt.Sprintf(format, args...)}
+}
+
+// check is what can be said about parameters without the device's resources.
+func (p *Parameters) check(arch string) error {
+	switch p.Version {
+	case VersionFullySpecified, VersionFullySpecifiedGroup:
+	case VersionLineBased, VersionMessageBased, VersionMessageBasedPassive:
+		given := p.Version
+		p.Version = VersionFullySpecified
+		return refuse(StatusNotSupported, "Version %d; only the fully specified versions, 1 and 4, can be connected", given)
+	default:
+		return refuse(StatusInvalidParameter1, "there is no Version %d; use 1, or 4 with a processor group", p.Version)
+	}
+	switch {
+	case p.InterruptObject == nil:
+		return refuse(StatusInvalidParameter, "InterruptObject is nil; it is where the interrupt is stored")
+	case p.PhysicalDeviceObject == nil:
+		return refuse(StatusInvalidParameter, "PhysicalDeviceObject is nil; it is the opened device")
+	case p.ServiceRoutine == nil:
+		return refuse(StatusInvalidParameter, "ServiceRoutine is nil")
+	}
+	// Reading nothing asks the device no more than whether it is open.
+	if err := p.PhysicalDeviceObject.ReadConfig(nil, 0); errors.Is(err, os.ErrClosed) {
+		return &StatusError{Status: StatusInvalidParameter, Op: "connect", Reason: "PhysicalDeviceObject is closed", Err: err}
+	}
+	switch {
+	case p.InterruptMode != LevelSensitive && p.InterruptMode != Latched:
+		return refuse(StatusInvalidParameter, "there is no InterruptMode %d", uint8(p.InterruptMode))
+	case p.Irql > HighLevel || p.SynchronizeIrql > HighLevel:
+		return refuse(StatusInvalidParameter, "Irql %d, SynchronizeIrql %d: the highest is %d",
+			p.Irql, p.SynchronizeIrql, HighLevel)
+	case p.Irql == APCLevel || p.Irql == DispatchLevel || p.SynchronizeIrql == APCLevel || p.SynchronizeIrql == DispatchLevel:
+		return refuse(StatusInvalidParameter, "Irql %d, SynchronizeIrql %d: 1 and 2 are no levels of a device",
+			p.Irql, p.SynchronizeIrql)
+	case (p.Irql == PassiveLevel) != (p.SynchronizeIrql == PassiveLevel):
+		return refuse(StatusInvalidParameter, "Irql %d, SynchronizeIrql %d: both or none are passive level",
+			p.Irql, p.SynchronizeIrql)
+	case p.SynchronizeIrql < p.Irql:
+		return refuse(StatusInvalidParameter, "SynchronizeIrql %d is below Irql %d; it is Irql, or the highest of a LockGroup",
+			p.SynchronizeIrql, p.Irql)
+	case p.Irql == PassiveLevel && p.SpinLock != nil:
+		return refuse(StatusInvalidParameter, "a passive-level service routine has no SpinLock")
+	case p.FloatingSave && arch == "386":
+		return refuse(StatusInvalidParameter, "FloatingSave is not for x86")
+	case p.ProcessorEnableMask == 0:
+		return refuse(StatusInvalidParameter10, "ProcessorEnableMask has no processor")
+	}
+	return nil
+}
+
+// match finds the assigned interrupt that the parameters mean.
+func (d *device) match(p *Parameters) (pci.Message, error) {
+	address := d.vfio.Address()
+	if d.resources == nil || len(d.resources.messages) == 0 {
+		return pci.Message{}, refuse(StatusNotFound, "%s has no interrupts assigned", address)
+	}
+	i := slices.IndexFunc(d.resources.messages, func(m pci.Message) bool { return m.Translated.Vector == p.Vector })
+	if i < 0 {
+		return pci.Message{}, refuse(StatusNotFound, "vector 0x%x is not assigned to %s; its descriptors have others",
+			p.Vector, address)
+	}
+	m := d.resources.messages[i]
+	assigned := FullySpecified(m.Translated)
+	maskMatches := p.ProcessorEnableMask == assigned.ProcessorEnableMask ||
+		d.resources.allowSubset && p.ProcessorEnableMask&^assigned.ProcessorEnableMask == 0
+	differs := ""
+	switch {
+	case p.InterruptMode != assigned.InterruptMode:
+		differs = fmt.Sprintf("InterruptMode %s, not %s", assigned.InterruptMode, p.InterruptMode)
+	case p.group() != m.Translated.Group:
+		differs = fmt.Sprintf("Group %d, not %d; Version 1 always means group 0", m.Translated.Group, p.group())
+	case !maskMatches:
+		differs = fmt.Sprintf("ProcessorEnableMask 0x%x, not 0x%x; processors are chosen by the Policy of Assign",
+			assigned.ProcessorEnableMask, p.ProcessorEnableMask)
+	case p.Irql != assigned.Irql && p.Irql != PassiveLevel:
+		differs = fmt.Sprintf("Irql %d, not %d", assigned.Irql, p.Irql)
+	default:
+		return m, nil
+	}
+	return pci.Message{}, refuse(StatusNotFound, "vector 0x%x of %s was assigned with %s", p.Vector, address, differs)
+}
+
+// connect is the part of Connect that needs the device. The caller holds d.mu.
+func (d *device) connect(p *Parameters) error {
+	if d.closed {
+		return refuse(StatusInvalidParameter, "%s is closed", d.vfio.Address())
+	}
+	m, err := d.match(p)
+	if err != nil {
+		return err
+	}
+	if p.Irql == PassiveLevel {
+		return refuse(StatusNotSupported, "vector 0x%x: passive-level service routines are not offered; use Irql %d",
+			p.Vector, m.Translated.Level)
+	}
+	wanted := processors{p.group(), p.ProcessorEnableMask}.cpus()
+	cpus, err := usable(d.vfio.Host(), wanted)
+	if err != nil {
+		status := StatusUnsuccessful
+		if errors.Is(err, errNoCPU) {
+			status = StatusInvalidParameter10
+		}
+		return &StatusError{Status: status, Op: "connect", Reason: fmt.Sprintf("ProcessorEnableMask 0x%x", p.ProcessorEnableMask), Err: err}
+	}
+	i := &Interrupt{
+		routine:         p.ServiceRoutine,
+		context:         p.ServiceContext,
+		lock:            p.SpinLock,
+		synchronizeIRQL: p.SynchronizeIrql,
+		share:           p.ShareVector,
+		wanted:          wanted,
+	}
+	if i.lock == nil {
+		i.lock = &i.private
+	}
+	if err := i.lock.join(p.SynchronizeIrql); err != nil {
+		return refuse(StatusInvalidParameter, "vector 0x%x: %v", p.Vector, err)
+	}
+	if err := d.attach(i, m, p, cpus); err != nil {
+		*p.InterruptObject = nil
+		i.lock.part()
+		return err
+	}
+	return nil
+}
+
+// attach joins the interrupt to its source, which it makes and arms when it is the first there. *p.InterruptObject is
+// set before the store that makes the interrupt visible to the dispatcher.
+func (d *device) attach(i *Interrupt, m pci.Message, p *Parameters, cpus host.CPUSet) error {
+	if s := d.sources[m.Index]; s != nil {
+		return d.join(i, s, p)
+	}
+	index := vfio.IndexOf(d.resources.Kind)
+	if live, _, on := d.vfio.EnabledIRQs(); on && (live != index || len(d.sources) == 0) {
+		return refuse(StatusInvalidDeviceRequest, "%s interrupts of %s are enabled outside this package; disable them first",
+			live, d.vfio.Address())
+	}
+	s, err := d.newSource(m, cpus)
+	if err != nil {
+		return hostRefused(m, err)
+	}
+	i.source = s
+	*p.InterruptObject = i
+	s.chain.Store(&[]*Interrupt{i})
+	if err = s.dispatcher.add(s); err == nil {
+		if err = d.arm(s); err != nil {
+			s.dispatcher.remove(s)
+		}
+	}
+	if err != nil {
+		d.discard(s)
+		return hostRefused(m, err)
+	}
+	d.sources[m.Index] = s
+	steered := d.steer(s)
+	s.steered.Store(&steered)
+	return nil
+}
+
+// hostRefused is the status for what the kernel said.
+func hostRefused(m pci.Message, err error) error {
+	return &StatusError{
+		Status: statusOf(err), Op: "connect", Reason: fmt.Sprintf("vector 0x%x", m.Translated.Vector), Err: err,
+	}
+}
+
+// join puts an interrupt at the end of the chain of a source that is connected already.
+func (d *device) join(i *Interrupt, s *source, p *Parameters) error {
+	chain := *s.chain.Load()
+	switch head := chain[0]; {
+	case !i.share:
+		return refuse(StatusInvalidParameter, "vector 0x%x is connected already; ShareVector must be true to share it", p.Vector)
+	case !head.share:
+		return refuse(StatusInvalidParameter, "vector 0x%x is connected without ShareVector", p.Vector)
+	case i.wanted != head.wanted:
+		return refuse(StatusInvalidParameter, "vector 0x%x is served on CPUs %s, not %s; one thread calls the whole chain",
+			p.Vector, head.wanted, i.wanted)
+	case s.failed.Load():
+		return &StatusError{
+			Status: StatusInvalidDeviceRequest, Op: "connect", Reason: "the source is silenced; disconnect it first",
+			Err: head.Err(),
+		}
+	}
+	before, err := s.eventfd.count()
+	if err != nil {
+		return hostRefused(s.message, err)
+	}
+	i.firesBefore = before
+	i.source = s
+	*p.InterruptObject = i
+	longer := append(slices.Clone(chain), i)
+	s.chain.Store(&longer)
+	return nil
+}
+
+// Disconnect is IoDisconnectInterruptEx: it takes a service routine away. When it returns the routine is not running
+// and will not be called again, which Windows does not promise in writing. The last one of a source takes the eventfd
+// back from the kernel, the last one of a device disables its interrupts.
+//
+// Stop the device's interrupts first: a line that is still asserted stays masked.
+//
+// It cannot be called from a service routine, or with an interrupt lock held: it waits for the routine to return,
+// so it returns a [*BugCheckError] then, and for a Version other than 1 and 4, and the interrupt stays connected.
+// An interrupt that is not connected is a [*StatusError]. Any other error comes from the kernel while the interrupt
+// was disarmed; the interrupt is disconnected all the same.
+func Disconnect(p *DisconnectParameters) error {
+	const op = "disconnect"
+	if p == nil {
+		return &StatusError{Status: StatusInvalidParameter, Op: op, Reason: "no parameters"}
+	}
+	if err := requirePassive("Disconnect"); err != nil {
+		return err
+	}
+	i := p.ConnectionContext
+	if p.Version != VersionFullySpecified && p.Version != VersionFullySpecifiedGroup {
+		return &BugCheckError{
+			Code:       PNPDetectedFatalError,
+			Parameters: [4]uint64{9, uint64(p.Version)},
+			Interrupt:  i,
+			Reason:     fmt.Sprintf("disconnect with Version %d of an interrupt that was connected with 1 or 4", p.Version),
+		}
+	}
+	if i == nil || i.source == nil {
+		return &StatusError{Status: StatusInvalidParameter, Op: op, Reason: "ConnectionContext is no connected interrupt"}
+	}
+	d := i.source.device
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !slices.Contains(*i.source.chain.Load(), i) {
+		return &StatusError{Status: StatusInvalidParameter, Op: op, Reason: fmt.Sprintf("%s is not connected any more", i)}
+	}
+	if err := d.remove(i); err != nil {
+		return &StatusError{
+			Status: statusOf(err), Op: op, Reason: fmt.Sprintf("%s is disconnected, but the kernel refused", i), Err: err,
+		}
+	}
+	return nil
+}

@@ -1,0 +1,191 @@
+package connect
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio"
+	"github.com/irqbridge/irqbridge/vfio/host"
+)
+
+// device is what this package knows of one open device: what was assigned to it and what is connected.
+type device struct {
+	vfio *vfio.Device
+
+	// mu is held while something is assigned, connected, disconnected or taken down. It is taken before an interrupt
+	// lock, never under one.
+	mu          sync.Mutex
+	resources   *Resources
+	sources     map[int]*source // armed, by message number
+	dispatchers map[host.CPUSet]*dispatcher
+	closed      bool
+
+	onError atomic.Pointer[func(*Interrupt, error)]
+}
+
+// devices holds every device with resources. Windows has one registry of interrupts for the machine, and this
+// package one for the process.
+var devices struct {
+	mu     sync.Mutex
+	byVFIO map[*vfio.Device]*device
+}
+
+// lookupDevice returns what is known of a device, nil if nothing was ever assigned to it.
+func lookupDevice(v *vfio.Device) *device {
+	devices.mu.Lock()
+	defer devices.mu.Unlock()
+	return devices.byVFIO[v]
+}
+
+// enterDevice returns the device's entry, which stays until the device is closed.
+func enterDevice(v *vfio.Device) *device {
+	devices.mu.Lock()
+	d := devices.byVFIO[v]
+	if d != nil {
+		devices.mu.Unlock()
+		return d
+	}
+	if devices.byVFIO == nil {
+		devices.byVFIO = make(map[*vfio.Device]*device)
+	}
+	d = &device{vfio: v, sources: make(map[int]*source), dispatchers: make(map[host.CPUSet]*dispatcher)}
+	devices.byVFIO[v] = d
+	devices.mu.Unlock()
+	v.AtClose(d.shutdown)
+	return d
+}
+
+// dispatcherFor returns the device's dispatcher for a set of CPUs, which it starts if there is none.
+func (d *device) dispatcherFor(cpus host.CPUSet) (*dispatcher, error) {
+	if dp := d.dispatchers[cpus]; dp != nil {
+		return dp, nil
+	}
+	dp, err := startDispatcher(d.vfio.Host(), cpus)
+	if err != nil {
+		return nil, err
+	}
+	d.dispatchers[cpus] = dp
+	return dp, nil
+}
+
+// newSource makes the source of an assigned interrupt, with nobody connected to it.
+func (d *device) newSource(m pci.Message, cpus host.CPUSet) (*source, error) {
+	s := &source{device: d, kind: d.resources.Kind, message: m, latched: m.Translated.Flags.Latched()}
+	s.chain.Store(new([]*Interrupt))
+	var err error
+	if s.eventfd, err = newEventFD(); err != nil {
+		return nil, err
+	}
+	if s.dispatcher, err = d.dispatcherFor(cpus); err != nil {
+		s.eventfd.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// discard ends a source that is in no dispatcher and not armed, and its dispatcher if that was its last source.
+func (d *device) discard(s *source) {
+	if s.dispatcher.idle() {
+		delete(d.dispatchers, s.dispatcher.cpus)
+		s.dispatcher.stop()
+	}
+	s.eventfd.close()
+}
+
+// arm hands the source's eventfd to the kernel. The first message of a device enables all that were assigned, the
+// others without a trigger: kernels before 6.5 cannot add vectors to an enabled index. Each later message is then an
+// exchange of one vector's trigger.
+func (d *device) arm(s *source) error {
+	index := vfio.IndexOf(s.kind)
+	if len(d.sources) > 0 || s.kind == pci.KindINTx {
+		return d.vfio.EnableIRQs(index, s.message.Index, []int{s.eventfd.fd})
+	}
+	fds := slices.Repeat([]int{-1}, len(d.resources.messages))
+	fds[s.message.Index] = s.eventfd.fd
+	return d.vfio.EnableIRQs(index, 0, fds)
+}
+
+// disarm takes the eventfd back from the kernel. The last source disables the index, so that another kind of interrupt
+// can be used.
+func (d *device) disarm(s *source) error {
+	index := vfio.IndexOf(s.kind)
+	if len(d.sources) > 0 {
+		return d.vfio.EnableIRQs(index, s.message.Index, []int{-1})
+	}
+	return d.vfio.DisableIRQs(index)
+}
+
+// steer asks the host to deliver the source's interrupt on the CPUs that serve it: a wake-up on the same CPU costs a
+// fraction of one across. It needs root, so it is tried, and the outcome reported.
+func (d *device) steer(s *source) error {
+	h := d.vfio.Host()
+	irq, err := h.FindIRQ(d.vfio.Address(), s.kind, s.message.Index)
+	if err != nil {
+		return err
+	}
+	return h.SetAffinity(irq.Number, s.dispatcher.pinned)
+}
+
+// remove disconnects one interrupt. When it returns the service routine is not running and will not be called.
+func (d *device) remove(i *Interrupt) error {
+	s := i.source
+	i.bar()
+	chain := slices.DeleteFunc(slices.Clone(*s.chain.Load()), func(j *Interrupt) bool { return j == i })
+	s.chain.Store(&chain)
+	i.lock.part()
+	if len(chain) > 0 {
+		return nil
+	}
+	// The dispatcher lets go first, so that it neither unmasks nor silences what is disabled here.
+	s.dispatcher.remove(s)
+	delete(d.sources, s.message.Index)
+	err := d.disarm(s)
+	d.discard(s)
+	return err
+}
+
+// bar waits until the service routine has returned and keeps it from being called again.
+func (i *Interrupt) bar() {
+	atThread(i.synchronizeIRQL, func(t *thread) {
+		i.lock.acquire(t.tid)
+		i.disconnected = true
+		i.lock.release()
+	})
+}
+
+// shutdown takes everything down when the device is closed.
+func (d *device) shutdown() {
+	if lookupThread() != nil {
+		// Close was called from a service routine, which cannot wait for itself. The rest follows when it has returned.
+		go d.shutdown()
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	for _, s := range d.sources {
+		for _, i := range *s.chain.Load() {
+			i.report(fmt.Errorf("%s was connected when its device was closed; disconnect first: %w", i, os.ErrClosed))
+			_ = d.remove(i)
+		}
+	}
+	d.unassign()
+	devices.mu.Lock()
+	defer devices.mu.Unlock()
+	delete(devices.byVFIO, d.vfio)
+}
+
+// unassign gives the vectors back.
+func (d *device) unassign() {
+	if d.resources == nil {
+		return
+	}
+	for _, m := range d.resources.messages {
+		vectors.release(m.Translated.Vector, 1)
+	}
+	d.resources = nil
+}

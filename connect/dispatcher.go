@@ -1,0 +1,263 @@
+package connect
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/irqbridge/irqbridge/vfio/host"
+)
+
+// A dispatcher is one OS thread, pinned to the processors of a mask, that waits for the eventfds of all the sources of
+// a device that have this mask and runs their service routines. One thread means that a routine never runs twice at
+// once, whatever the mask.
+//
+// The eventfds sit in one edge-triggered epoll set and are never read: each signal of an eventfd makes a new event,
+// also while an earlier one is still being served, so no signal after a service routine began is lost, and a read
+// system call is saved for each interrupt. (Reading after the routine would swallow a signal in between.) The kernel
+// adds to a 64-bit counter that stops short of overflow and goes on waking; at ten million interrupts a second that
+// is after 58 000 years.
+//
+// Between the event and the service routine there is no allocation, no log and no map: the event carries the
+// source's place in a table.
+type dispatcher struct {
+	host *host.Host
+	cpus host.CPUSet
+	// pinned is what the kernel made of cpus, read back on the thread.
+	pinned host.CPUSet
+	epoll  int
+	kick   int
+	done   chan struct{}
+
+	// The batch belongs to the thread. It is not on its stack because a service routine may end the goroutine
+	// (runtime.Goexit) and the next one has to go on with the batch: its edges will not come again.
+	events [batchSize]unix.EpollEvent
+	n      int
+	next   int
+	kicked bool
+
+	// table is indexed by the low half of an event's data; the high half is the generation, so that an event which
+	// was fetched before its source was removed finds nobody in its place. It grows by being replaced.
+	table atomic.Pointer[[]atomic.Pointer[source]]
+
+	mu         sync.Mutex
+	generation int32
+	sources    int
+	// boundaries are closed, and the thread ends if stopping, when the batch at hand is finished.
+	boundaries []chan struct{}
+	stopping   bool
+}
+
+const (
+	// batchSize bounds how many sources are served before epoll is asked again which are ready, so that a busy set
+	// does not keep a newly signalled source waiting for a long list.
+	batchSize = 64
+	kickSlot  = -1
+)
+
+// startDispatcher makes the thread and returns when it is pinned and about to wait.
+func startDispatcher(h *host.Host, cpus host.CPUSet) (*dispatcher, error) {
+	d := &dispatcher{host: h, cpus: cpus, epoll: -1, kick: -1, done: make(chan struct{})}
+	d.table.Store(new([]atomic.Pointer[source]))
+	if err := d.open(); err != nil {
+		d.close()
+		return nil, err
+	}
+	started := make(chan error)
+	go d.run(started)
+	if err := <-started; err != nil {
+		<-d.done
+		d.close()
+		return nil, fmt.Errorf("pin the dispatcher thread to CPUs %s: %w", cpus, err)
+	}
+	return d, nil
+}
+
+func (d *dispatcher) open() (err error) {
+	if d.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	if d.kick, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return os.NewSyscallError("eventfd2", err)
+	}
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: kickSlot}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(d.epoll, unix.EPOLL_CTL_ADD, d.kick, &ev))
+}
+
+func (d *dispatcher) close() {
+	for _, fd := range []int{d.epoll, d.kick} {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
+}
+
+// run is the thread. It is locked before it is pinned, so that the runtime makes no other thread in its image, and
+// never unlocked: it ends with the goroutine and cannot be reused for another.
+func (d *dispatcher) run(started chan<- error) {
+	runtime.LockOSThread()
+	t := enterThread()
+	ended := false
+	defer func() {
+		t.leave()
+		if ended {
+			close(d.done)
+			return
+		}
+		// A service routine called runtime.Goexit. Its source has been silenced; the others are served by a new
+		// thread, which goes on in the same batch.
+		go d.run(nil)
+	}()
+	err := d.host.PinThread(d.cpus)
+	if started != nil {
+		if err == nil {
+			d.pinned, err = d.host.AllowedCPUs()
+		}
+		if started <- err; err != nil {
+			ended = true
+			return
+		}
+	}
+	for err == nil {
+		d.dispatch(t)
+		if d.kicked && d.boundary() {
+			ended = true
+			return
+		}
+		err = d.wait()
+	}
+	d.fail(err)
+	ended = true
+}
+
+// dispatch serves what is left of the batch.
+func (d *dispatcher) dispatch(t *thread) {
+	for d.next < d.n {
+		ev := &d.events[d.next]
+		d.next++
+		if ev.Fd == kickSlot {
+			d.kicked = true
+			continue
+		}
+		table := *d.table.Load()
+		if s := table[ev.Fd].Load(); s != nil && s.generation == ev.Pad {
+			s.fire(t)
+		}
+	}
+}
+
+// wait blocks until sources are ready and fetches them. It is the one place where the way of waiting is decided:
+// here the thread sleeps in the kernel and lends its P to the rest of the process, so an idle device costs nothing.
+func (d *dispatcher) wait() error {
+	n, err := unix.EpollWait(d.epoll, d.events[:], -1)
+	if err != nil && !errors.Is(err, unix.EINTR) {
+		d.n, d.next = 0, 0
+		return os.NewSyscallError("epoll_wait", err)
+	}
+	d.n, d.next = max(n, 0), 0
+	return nil
+}
+
+// boundary lets those go on who wait for the end of a batch, and tells whether the thread is to end.
+func (d *dispatcher) boundary() (stop bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.kicked = false
+	for _, b := range d.boundaries {
+		close(b)
+	}
+	d.boundaries = nil
+	return d.stopping
+}
+
+// fail silences every source when the thread cannot go on.
+func (d *dispatcher) fail(err error) {
+	table := *d.table.Load()
+	for i := range table {
+		if s := table[i].Load(); s != nil {
+			s.fail(err)
+		}
+	}
+}
+
+// wake makes the thread pass a boundary.
+func (d *dispatcher) wake() {
+	_, _ = unix.Write(d.kick, binary.NativeEndian.AppendUint64(nil, 1))
+}
+
+// add puts a source into the table and its eventfd into the epoll set. A signal that the eventfd already has makes an
+// event at once.
+func (d *dispatcher) add(s *source) error {
+	select {
+	case <-d.done:
+		return fmt.Errorf("the dispatcher thread of CPUs %s has ended; disconnect the interrupts that it served", d.cpus)
+	default:
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	slot := d.freeSlot()
+	d.generation++
+	s.slot, s.generation = slot, d.generation
+	(*d.table.Load())[slot].Store(s)
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: slot, Pad: s.generation}
+	if err := unix.EpollCtl(d.epoll, unix.EPOLL_CTL_ADD, s.eventfd.fd, &ev); err != nil {
+		(*d.table.Load())[slot].Store(nil)
+		return os.NewSyscallError("epoll_ctl", err)
+	}
+	d.sources++
+	return nil
+}
+
+func (d *dispatcher) freeSlot() int32 {
+	table := *d.table.Load()
+	for i := range table {
+		if table[i].Load() == nil {
+			return int32(i)
+		}
+	}
+	larger := make([]atomic.Pointer[source], max(1, 2*len(table)))
+	for i := range table {
+		larger[i].Store(table[i].Load())
+	}
+	d.table.Store(&larger)
+	return int32(len(table))
+}
+
+// remove takes a source out and returns when the thread has no event of it in hand any more and cannot get one.
+func (d *dispatcher) remove(s *source) {
+	boundary := make(chan struct{})
+	d.mu.Lock()
+	_ = unix.EpollCtl(d.epoll, unix.EPOLL_CTL_DEL, s.eventfd.fd, nil)
+	(*d.table.Load())[s.slot].Store(nil)
+	d.sources--
+	d.boundaries = append(d.boundaries, boundary)
+	d.mu.Unlock()
+	d.wake()
+	select {
+	case <-boundary:
+	case <-d.done:
+	}
+}
+
+// idle tells whether no source is left.
+func (d *dispatcher) idle() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sources == 0
+}
+
+// stop ends the thread and returns when its last service routine has returned.
+func (d *dispatcher) stop() {
+	d.mu.Lock()
+	d.stopping = true
+	d.mu.Unlock()
+	d.wake()
+	<-d.done
+	d.close()
+}

@@ -1,0 +1,138 @@
+package connect
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio"
+	"github.com/irqbridge/irqbridge/vfio/host"
+)
+
+// Interrupt is a connected interrupt: the KINTERRUPT object of Windows. [Connect] makes it, [Disconnect] ends it; after
+// that it only reports. Its methods are safe for concurrent use and may be called from service routines, except where
+// they say otherwise. The zero value is of no use.
+type Interrupt struct {
+	source          *source
+	routine         ServiceRoutine
+	context         any
+	lock            *SpinLock
+	synchronizeIRQL KIRQL
+	share           bool
+	wanted          host.CPUSet
+
+	// disconnected is guarded by lock: whoever has set it under the lock knows that the routine neither runs nor will.
+	disconnected bool
+	private      SpinLock
+
+	calls       atomic.Uint64
+	claims      atomic.Uint64
+	firesBefore uint64 // of the source, when this interrupt joined it
+	err         atomic.Pointer[error]
+}
+
+// Stats counts what an interrupt did since it was connected. The numbers are read one after another while interrupts
+// go on.
+type Stats struct {
+	// Fires is how often the kernel signalled the source. The kernel counts, so fires that one service served together
+	// are in it.
+	Fires uint64
+	// Calls is how often the service routine was called; Claimed how often it returned true.
+	Calls   uint64
+	Claimed uint64
+	// UnclaimedWalks is how often nobody in the source's chain claimed. Many of them on a line mean that another device
+	// asserts it, or that the routine does not recognise its own.
+	UnclaimedWalks uint64
+}
+
+// Stats reads the counters. It is not for service routines: it reads a file of /proc for Fires.
+func (i *Interrupt) Stats() Stats {
+	fires, err := i.source.eventfd.count()
+	if err != nil {
+		fires = i.firesBefore
+	}
+	return Stats{
+		Fires:          fires - i.firesBefore,
+		Calls:          i.calls.Load(),
+		Claimed:        i.claims.Load(),
+		UnclaimedWalks: i.source.unclaimed.Load(),
+	}
+}
+
+// Device returns the device that interrupts.
+func (i *Interrupt) Device() *vfio.Device { return i.source.device.vfio }
+
+// Kind tells whether the interrupt is the line or a message.
+func (i *Interrupt) Kind() pci.Kind { return i.source.kind }
+
+// Message returns the message number, 0 for the line. It is the number within VFIO's interrupt index too.
+func (i *Interrupt) Message() int { return i.source.message.Index }
+
+// Descriptor returns the translated descriptor that the interrupt was matched with, its Vector that of this message.
+func (i *Interrupt) Descriptor() pci.TranslatedDescriptor { return i.source.message.Translated }
+
+// String names the interrupt for people: "0000:00:05.0 msix 3 (vector 0x33)".
+func (i *Interrupt) String() string {
+	return fmt.Sprintf("%s %s %d (vector 0x%x)", i.Device().Address(), i.Kind(), i.Message(), i.Descriptor().Vector)
+}
+
+// Err returns nil while all is well and after an ordinary Disconnect. Otherwise it says why the interrupt's service
+// routine is called no more: a [*ServiceRoutineError], a [*BugCheckError], or an error that is os.ErrClosed when the device was
+// closed while the interrupt was connected.
+func (i *Interrupt) Err() error {
+	if err := i.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// report keeps the interrupt's first error and tells the device's error handler of it, in a goroutine of its own: the
+// handler may disconnect.
+func (i *Interrupt) report(err error) {
+	if !i.err.CompareAndSwap(nil, &err) {
+		return
+	}
+	if handler := i.source.device.onError.Load(); handler != nil && *handler != nil {
+		go (*handler)(i, err)
+	}
+}
+
+// HostIRQ returns the Linux interrupt behind this one with its delivery counts by CPU: a line of /proc/interrupts.
+// Loopback triggers are not among the counts.
+func (i *Interrupt) HostIRQ() (host.IRQ, error) {
+	return i.Device().Host().FindIRQ(i.Device().Address(), i.Kind(), i.Message())
+}
+
+// AffinityReport says where an interrupt is to be served and where it is. Two things decide: the thread that runs the
+// service routine, whose CPUs are certain, and the CPU that the host delivers the interrupt to, which this package asks
+// for and only root may change. An interrupt that arrives on one CPU and is served on another costs a wake-up across.
+type AffinityReport struct {
+	// Wanted is ProcessorEnableMask, as CPU numbers.
+	Wanted host.CPUSet
+	// Thread is where the service routine runs: the part of Wanted that is online and in this process's cpuset.
+	Thread host.CPUSet
+	// IRQ is smp_affinity of the host's interrupt and Effective what its interrupt controller uses, as they are now.
+	// Without interrupt remapping Effective follows only with the next interrupt.
+	IRQ       host.CPUSet
+	Effective host.CPUSet
+	// IRQErr is why the host's affinity could not be set or read: without root it is a permission error.
+	IRQErr error
+}
+
+// Affinity reads the report. It is not for service routines: it reads files of /proc.
+func (i *Interrupt) Affinity() AffinityReport {
+	r := AffinityReport{Wanted: i.wanted, Thread: i.source.dispatcher.pinned}
+	if steered := i.source.steered.Load(); steered != nil {
+		r.IRQErr = *steered
+	}
+	irq, err := i.HostIRQ()
+	var a host.Affinity
+	if err == nil {
+		a, err = i.Device().Host().Affinity(irq.Number)
+	}
+	r.IRQ, r.Effective = a.Set, a.Effective
+	if r.IRQErr == nil {
+		r.IRQErr = err
+	}
+	return r
+}

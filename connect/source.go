@@ -1,0 +1,202 @@
+package connect
+
+import (
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+
+	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio"
+)
+
+// source is an armed interrupt source of a device, a line or a message, with the chain of the interrupts that are
+// connected to it. It lives from the first connect of its vector to the last disconnect.
+type source struct {
+	device     *device
+	kind       pci.Kind
+	message    pci.Message
+	latched    bool
+	eventfd    *eventfd
+	dispatcher *dispatcher
+	slot       int32
+	generation int32
+
+	failed    atomic.Bool
+	chain     atomic.Pointer[[]*Interrupt] // replaced, never changed
+	unclaimed atomic.Uint64
+
+	steered atomic.Pointer[error] // what came of moving the host IRQ to the dispatcher's CPUs
+}
+
+// outcome is what came of calling one service routine, or of walking a chain.
+type outcome uint8
+
+const (
+	skipped  outcome = iota // nobody was called: the interrupt is being disconnected
+	declined                // returned false
+	claimed                 // returned true
+	crashed                 // panicked; the source has been silenced
+)
+
+// maxPasses bounds the passes over a latched chain. One service routine that always claims would otherwise keep the
+// walk going for ever, as it does on Windows.
+const maxPasses = 10_000
+
+// fire serves one event of the source: it walks the chain and then, for the line, lets the kernel signal again. It
+// runs on the dispatcher's thread.
+func (s *source) fire(t *thread) {
+	if s.failed.Load() {
+		return
+	}
+	switch s.walk(t, *s.chain.Load()) {
+	case skipped, crashed:
+		return // a line stays masked
+	case declined:
+		s.unclaimed.Add(1)
+	}
+	if s.kind == pci.KindINTx {
+		s.unmask()
+	}
+}
+
+// walk calls the service routines of the chain, in the order in which they were connected.
+func (s *source) walk(t *thread, chain []*Interrupt) outcome {
+	switch {
+	case len(chain) == 1:
+		// Unchained: called once, in both modes. Its answer is counted and decides nothing.
+		return chain[0].service(t)
+	case s.latched:
+		return s.walkLatched(t, chain)
+	default:
+		return walkLevel(t, chain)
+	}
+}
+
+// walkLevel ends at the first claim. If the line is still asserted then, for another device or for nobody, the unmask
+// that follows makes the kernel signal again.
+func walkLevel(t *thread, chain []*Interrupt) outcome {
+	result := skipped
+	for _, i := range chain {
+		switch o := i.service(t); o {
+		case claimed, crashed:
+			return o
+		case declined:
+			result = declined
+		}
+	}
+	return result
+}
+
+// walkLatched makes whole passes until one in which nobody claims. An edge that arrives during a pass does not come
+// again, so every routine has to look once more after the last claim.
+func (s *source) walkLatched(t *thread, chain []*Interrupt) outcome {
+	result := skipped
+	for range maxPasses {
+		again := false
+		for _, i := range chain {
+			switch i.service(t) {
+			case crashed:
+				return crashed
+			case claimed:
+				again, result = true, claimed
+			case declined:
+				result = max(result, declined)
+			}
+		}
+		if !again {
+			return result
+		}
+	}
+	for _, i := range chain {
+		i.report(stormError(i, len(chain)))
+	}
+	return result
+}
+
+// unmask tells the kernel, which masked the line before it signalled, that the line was served. If the line is still
+// asserted the kernel signals again at once, and the eventfd makes a new event. Messages have no such rule: the
+// kernel answers ENOTTY.
+func (s *source) unmask() {
+	if err := s.device.vfio.UnmaskIRQ(vfio.INTx); err != nil {
+		s.fail(fmt.Errorf("the line of %s stays masked after service; disconnect it and connect again: %w",
+			s.device.vfio.Address(), err))
+	}
+}
+
+// service calls the interrupt's routine under its lock.
+func (i *Interrupt) service(t *thread) (o outcome) {
+	i.lock.acquire(t.tid) // never recursive: no routine runs on this thread now
+	if i.disconnected {
+		i.lock.release()
+		return skipped
+	}
+	t.irql = i.synchronizeIRQL
+	returned := false
+	defer func() {
+		t.irql = PassiveLevel
+		i.lock.release()
+		if !returned {
+			// A panic, or runtime.Goexit: then recover returns nil, and the goroutine goes on ending.
+			i.source.fail(&ServiceRoutineError{Interrupt: i, Value: recover(), Stack: debug.Stack()})
+			o = crashed
+		}
+	}()
+	i.calls.Add(1)
+	claim := i.routine(i, i.context)
+	returned = true
+	if !claim {
+		return declined
+	}
+	i.claims.Add(1)
+	return claimed
+}
+
+// fail silences the source for good and reports why, so that one fault leaves the other sources alone. The kernel has
+// masked a line already; a message loses its trigger.
+func (s *source) fail(err error) {
+	if s.failed.Swap(true) {
+		return
+	}
+	if s.kind != pci.KindINTx {
+		_ = s.device.vfio.EnableIRQs(vfio.IndexOf(s.kind), s.message.Index, []int{-1})
+	}
+	for _, i := range *s.chain.Load() {
+		i.report(err)
+	}
+}
+
+// stormError is the report of a walk that did not end. Parameter 4 tells a single interrupt from a chain.
+func stormError(i *Interrupt, chained int) *BugCheckError {
+	return &BugCheckError{
+		Code:       HardwareInterruptStorm,
+		Parameters: [4]uint64{2: uint64(i.Descriptor().Vector), 3: uint64(min(chained, 2))},
+		Interrupt:  i,
+		Reason: fmt.Sprintf("the service routines of %s claimed in %d passes of one walk; "+
+			"one of them claims what its device did not raise", i, maxPasses),
+	}
+}
+
+// ServiceRoutineError says that a service routine panicked, or ended its goroutine with runtime.Goexit as FailNow of a
+// test does. Its source has been silenced: the line is masked, the message has no trigger any more. Disconnect
+// it as usual.
+type ServiceRoutineError struct {
+	Interrupt *Interrupt
+	// Value is what was passed to panic, nil for runtime.Goexit.
+	Value any
+	// Stack is the stack of the service routine, as runtime/debug.Stack formats it.
+	Stack []byte
+}
+
+func (e *ServiceRoutineError) Error() string {
+	what := "ended its goroutine (runtime.Goexit)"
+	if e.Value != nil {
+		what = fmt.Sprintf("panicked: %v", e.Value)
+	}
+	return fmt.Sprintf("the service routine of %s %s; the source is silenced, disconnect it", e.Interrupt, what)
+}
+
+// Unwrap returns the panic's value if that is an error.
+func (e *ServiceRoutineError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
