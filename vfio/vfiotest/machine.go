@@ -1,0 +1,148 @@
+package vfiotest
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio"
+	"github.com/irqbridge/irqbridge/vfio/host"
+	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
+)
+
+// The addresses of the devices, in the fake and in the virtual machine.
+var (
+	addressEDU         = pci.Address{Device: 0x04}
+	addressE1000E      = pci.Address{Device: 0x05}
+	addressEDU2        = pci.Address{Device: 0x06}
+	addressNVMe        = pci.Address{Device: 0x07}
+	addressXHCI        = pci.Address{Device: 0x08}
+	addressBridge      = pci.Address{Device: 0x09}
+	addressTestDev     = pci.Address{Device: 0x0a}
+	addressBridgeEDU   = pci.Address{Bus: 1, Device: 0x01}
+	addressBridgeE1000 = pci.Address{Bus: 1, Device: 0x05}
+)
+
+// virtualMachineEnv is set by the virtual machine's init to the kernel's name, "stable" or "newest".
+const virtualMachineEnv = "IRQBRIDGE_VM"
+
+// Machine is what a test runs on: the fake, or the virtual machine that it runs in.
+type Machine struct {
+	Kernel  vfio.Kernel // what to open devices on
+	Host    *host.Host  // the same as Kernel.Host()
+	Fake    *Kernel     // the fake behind Kernel; nil when the machine is real
+	Real    bool        // a real kernel, in the virtual machine
+	Version Version     // whose behaviour is to be expected
+
+	EDU         pci.Address // edu: a line and one MSI message; no driver at first
+	EDU2        pci.Address // a second edu
+	E1000E      pci.Address // e1000e: a line, one MSI message, five MSI-X messages; bound to the driver e1000e
+	NVMe        pci.Address // nvme
+	XHCI        pci.Address // nec-usb-xhci: 16 MSI messages
+	Bridge      pci.Address // pcie-pci-bridge, behind which are the next two; the three form one IOMMU group
+	BridgeEDU   pci.Address // edu
+	BridgeE1000 pci.Address // e1000: a line only; bound to the driver e1000
+	TestDev     pci.Address // pci-testdev: no interrupts at all
+
+	CPUs host.CPUSet // the CPUs that threads and interrupts can be placed on
+}
+
+// Run calls f as a subtest on every machine that is at hand: "fake/6.1" and "fake/newest" or, inside the virtual machine of
+// scripts/vm, "real". Each call has a fake of its own; the real machine is left as it was found by those that use
+// [Machine.Open].
+func Run(t *testing.T, f func(t *testing.T, m *Machine)) {
+	t.Helper()
+	if name := os.Getenv(virtualMachineEnv); name != "" {
+		t.Run("real", func(t *testing.T) { f(t, realMachine(t, name)) })
+		return
+	}
+	t.Run("fake", func(t *testing.T) {
+		for _, v := range []Version{V6_1, Newest} {
+			t.Run(v.String(), func(t *testing.T) { f(t, FakeMachine(t, Personality(v))) })
+		}
+	})
+}
+
+// FakeMachine returns a machine with a fake kernel, which is closed at the end of the test.
+func FakeMachine(t *testing.T, opts ...Option) *Machine {
+	t.Helper()
+	k := NewKernel(opts...)
+	t.Cleanup(k.Shutdown)
+	m := newMachine(t, k)
+	m.Fake, m.Version = k, k.version
+	return m
+}
+
+// realMachine returns the virtual machine that the test runs in.
+func realMachine(t *testing.T, name string) *Machine {
+	t.Helper()
+	m := newMachine(t, realKernel{Kernel: uapi.Real(), host: host.New("/")})
+	m.Real = true
+	switch name {
+	case "stable":
+		m.Version = V6_1
+	case "newest":
+		m.Version = Newest
+	default:
+		t.Fatalf("%s is %q, which is neither stable nor newest", virtualMachineEnv, name)
+	}
+	return m
+}
+
+// realKernel is the running kernel with its host.
+type realKernel struct {
+	uapi.Kernel
+	host *host.Host
+}
+
+func (k realKernel) Host() *host.Host { return k.host }
+
+func newMachine(t *testing.T, k vfio.Kernel) *Machine {
+	t.Helper()
+	h := k.Host()
+	cpus, err := h.AllowedCPUs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Machine{
+		Kernel: k, Host: h, CPUs: cpus,
+		EDU: addressEDU, EDU2: addressEDU2, E1000E: addressE1000E, NVMe: addressNVMe, XHCI: addressXHCI, Bridge: addressBridge,
+		BridgeEDU: addressBridgeEDU, BridgeE1000: addressBridgeE1000, TestDev: addressTestDev,
+	}
+}
+
+// Options are the options with which vfio.Open opens a device of this machine.
+func (m *Machine) Options() []vfio.Option { return []vfio.Option{vfio.OnKernel(m.Kernel)} }
+
+// Bind binds the device to vfio-pci, and gives it back to its former driver at the end of the test.
+func (m *Machine) Bind(t *testing.T, address pci.Address) {
+	t.Helper()
+	run := func(p *host.Plan, err error) {
+		t.Helper()
+		if err == nil {
+			err = p.Run(context.Background())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(m.Host.PlanBind(address, "vfio-pci", false))
+	t.Cleanup(func() { run(m.Host.PlanUnbind(address)) })
+}
+
+// Open binds the device to vfio-pci and opens it; at the end of the test it is closed and given back to its former driver.
+func (m *Machine) Open(t *testing.T, address pci.Address) *vfio.Device {
+	t.Helper()
+	m.Bind(t, address)
+	d, err := vfio.Open(address, m.Options()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
