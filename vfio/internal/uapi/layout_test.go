@@ -1,0 +1,174 @@
+package uapi_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
+)
+
+// golden is what scripts/abi found in one version of the kernel's headers.
+type golden struct {
+	Kernel    string
+	Constants map[string]int64
+	Structs   map[string]struct {
+		Size   int
+		Fields map[string]struct{ Offset, Size int }
+	}
+}
+
+func goldens(t *testing.T) []golden {
+	t.Helper()
+	files, err := filepath.Glob("../../../testdata/abi/vfio-*.json")
+	require.NoError(t, err)
+	if len(files) == 0 && os.Getenv("IRQBRIDGE_VM") != "" {
+		t.Skip("the goldens are not in the virtual machine, and do not depend on it")
+	}
+	require.GreaterOrEqual(t, len(files), 2, "an old and a new kernel's headers")
+	var all []golden
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		require.NoError(t, err)
+		var g golden
+		require.NoError(t, json.Unmarshal(data, &g), name)
+		all = append(all, g)
+	}
+	return all
+}
+
+func TestConstants(t *testing.T) {
+	ours := map[string]int64{
+		"VFIO_API_VERSION":                   uapi.APIVersion,
+		"VFIO_TYPE1_IOMMU":                   uapi.Type1IOMMU,
+		"VFIO_TYPE1v2_IOMMU":                 uapi.Type1v2IOMMU,
+		"VFIO_GET_API_VERSION":               uapi.IoctlGetAPIVersion,
+		"VFIO_CHECK_EXTENSION":               uapi.IoctlCheckExtension,
+		"VFIO_SET_IOMMU":                     uapi.IoctlSetIOMMU,
+		"VFIO_GROUP_GET_STATUS":              uapi.IoctlGroupGetStatus,
+		"VFIO_GROUP_SET_CONTAINER":           uapi.IoctlGroupSetContainer,
+		"VFIO_GROUP_UNSET_CONTAINER":         uapi.IoctlGroupUnsetContainer,
+		"VFIO_GROUP_GET_DEVICE_FD":           uapi.IoctlGroupGetDeviceFD,
+		"VFIO_DEVICE_GET_INFO":               uapi.IoctlDeviceGetInfo,
+		"VFIO_DEVICE_GET_REGION_INFO":        uapi.IoctlDeviceGetRegionInfo,
+		"VFIO_DEVICE_GET_IRQ_INFO":           uapi.IoctlDeviceGetIRQInfo,
+		"VFIO_DEVICE_SET_IRQS":               uapi.IoctlDeviceSetIRQs,
+		"VFIO_DEVICE_RESET":                  uapi.IoctlDeviceReset,
+		"VFIO_GROUP_FLAGS_VIABLE":            uapi.GroupFlagsViable,
+		"VFIO_GROUP_FLAGS_CONTAINER_SET":     uapi.GroupFlagsContainerSet,
+		"VFIO_DEVICE_FLAGS_RESET":            uapi.DeviceFlagsReset,
+		"VFIO_DEVICE_FLAGS_PCI":              uapi.DeviceFlagsPCI,
+		"VFIO_DEVICE_FLAGS_CAPS":             uapi.DeviceFlagsCaps,
+		"VFIO_REGION_INFO_FLAG_READ":         uapi.RegionInfoFlagRead,
+		"VFIO_REGION_INFO_FLAG_WRITE":        uapi.RegionInfoFlagWrite,
+		"VFIO_REGION_INFO_FLAG_MMAP":         uapi.RegionInfoFlagMmap,
+		"VFIO_REGION_INFO_FLAG_CAPS":         uapi.RegionInfoFlagCaps,
+		"VFIO_REGION_INFO_CAP_SPARSE_MMAP":   uapi.RegionInfoCapSparseMmapID,
+		"VFIO_REGION_INFO_CAP_MSIX_MAPPABLE": uapi.RegionInfoCapMSIXMappableID,
+		"VFIO_PCI_BAR0_REGION_INDEX":         uapi.PCIBAR0RegionIndex,
+		"VFIO_PCI_BAR5_REGION_INDEX":         uapi.PCIBAR5RegionIndex,
+		"VFIO_PCI_ROM_REGION_INDEX":          uapi.PCIROMRegionIndex,
+		"VFIO_PCI_CONFIG_REGION_INDEX":       uapi.PCIConfigRegionIndex,
+		"VFIO_PCI_VGA_REGION_INDEX":          uapi.PCIVGARegionIndex,
+		"VFIO_PCI_NUM_REGIONS":               uapi.PCINumRegions,
+		"VFIO_PCI_INTX_IRQ_INDEX":            uapi.PCIINTxIRQIndex,
+		"VFIO_PCI_MSI_IRQ_INDEX":             uapi.PCIMSIIRQIndex,
+		"VFIO_PCI_MSIX_IRQ_INDEX":            uapi.PCIMSIXIRQIndex,
+		"VFIO_PCI_ERR_IRQ_INDEX":             uapi.PCIErrIRQIndex,
+		"VFIO_PCI_REQ_IRQ_INDEX":             uapi.PCIReqIRQIndex,
+		"VFIO_PCI_NUM_IRQS":                  uapi.PCINumIRQs,
+		"VFIO_IRQ_INFO_EVENTFD":              uapi.IRQInfoEventFD,
+		"VFIO_IRQ_INFO_MASKABLE":             uapi.IRQInfoMaskable,
+		"VFIO_IRQ_INFO_AUTOMASKED":           uapi.IRQInfoAutoMasked,
+		"VFIO_IRQ_INFO_NORESIZE":             uapi.IRQInfoNoResize,
+		"VFIO_IRQ_SET_DATA_NONE":             uapi.IRQSetDataNone,
+		"VFIO_IRQ_SET_DATA_BOOL":             uapi.IRQSetDataBool,
+		"VFIO_IRQ_SET_DATA_EVENTFD":          uapi.IRQSetDataEventFD,
+		"VFIO_IRQ_SET_ACTION_MASK":           uapi.IRQSetActionMask,
+		"VFIO_IRQ_SET_ACTION_UNMASK":         uapi.IRQSetActionUnmask,
+		"VFIO_IRQ_SET_ACTION_TRIGGER":        uapi.IRQSetActionTrigger,
+	}
+	for _, g := range goldens(t) {
+		assert.Equal(t, g.Constants, ours, "Linux %s", g.Kernel)
+	}
+}
+
+func TestLayouts(t *testing.T) {
+	ours := map[string]any{
+		"vfio_group_status":                uapi.GroupStatus{},
+		"vfio_device_info":                 uapi.DeviceInfo{},
+		"vfio_region_info":                 uapi.RegionInfo{},
+		"vfio_info_cap_header":             uapi.InfoCapHeader{},
+		"vfio_region_info_cap_sparse_mmap": uapi.RegionInfoCapSparseMmap{},
+		"vfio_region_sparse_mmap_area":     uapi.RegionSparseMmapArea{},
+		"vfio_irq_info":                    uapi.IRQInfo{},
+		"vfio_irq_set":                     uapi.IRQSet{},
+	}
+	for _, g := range goldens(t) {
+		assert.Len(t, ours, len(g.Structs), "Linux %s", g.Kernel)
+		for tag, v := range ours {
+			kernel, ok := g.Structs[tag]
+			require.True(t, ok, "Linux %s has no struct %s", g.Kernel, tag)
+			typ := reflect.TypeOf(v)
+			// argsz lets a newer kernel's structure be longer than ours, never shorter.
+			assert.LessOrEqual(t, int(typ.Size()), kernel.Size, "Linux %s: struct %s", g.Kernel, tag)
+			fields := 0
+			for field := range typ.Fields() {
+				if field.Name == "_" {
+					assert.Equal(t, "structs.HostLayout", field.Type.String(), tag)
+					continue
+				}
+				fields++
+				name := cName(field.Name)
+				k, ok := kernel.Fields[name]
+				require.True(t, ok, "Linux %s: struct %s has no field %s", g.Kernel, tag, name)
+				assert.Equal(t, k.Offset, int(field.Offset), "Linux %s: offset of %s.%s", g.Kernel, tag, name)
+				assert.Equal(t, k.Size, int(field.Type.Size()), "Linux %s: size of %s.%s", g.Kernel, tag, name)
+			}
+			// What the kernel has beyond our fields lies behind them.
+			for name, k := range kernel.Fields {
+				if k.Offset < int(typ.Size()) {
+					fields--
+					assert.Positive(t, k.Size, "%s.%s", tag, name)
+				}
+			}
+			assert.Zero(t, fields, "Linux %s: struct %s: fields missing", g.Kernel, tag)
+		}
+	}
+}
+
+// TestMinimumSizes compares the sizes of the first versions with the offsets that those ended at.
+func TestMinimumSizes(t *testing.T) {
+	for _, g := range goldens(t) {
+		assert.Equal(t, uapi.GroupStatusMinSize, g.Structs["vfio_group_status"].Size)
+		assert.Equal(t, uapi.DeviceInfoMinSize, g.Structs["vfio_device_info"].Fields["cap_offset"].Offset)
+		assert.Equal(t, uapi.RegionInfoMinSize, g.Structs["vfio_region_info"].Size)
+		assert.Equal(t, uapi.IRQInfoMinSize, g.Structs["vfio_irq_info"].Size)
+		assert.Equal(t, uapi.IRQSetMinSize, g.Structs["vfio_irq_set"].Fields["data"].Offset)
+	}
+	assert.Equal(t, uapi.IRQSetMinSize, uapi.Size[uapi.IRQSet](), "data follows at once, without padding")
+}
+
+// cName is the kernel's name of a field: NumIRQs is num_irqs.
+func cName(name string) string {
+	switch name {
+	case "NumIRQs":
+		return "num_irqs"
+	case "ID":
+		return "id"
+	}
+	var b strings.Builder
+	for i, r := range name {
+		if r >= 'A' && r <= 'Z' && i > 0 {
+			b.WriteByte('_')
+		}
+		b.WriteRune(r)
+	}
+	return strings.ToLower(b.String())
+}
