@@ -1,0 +1,243 @@
+package profile
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"github.com/irqbridge/irqbridge/pci"
+)
+
+// BAR is what a profile needs of a base address register: accesses of one width at a byte offset. *vfio.BAR has it.
+type BAR interface {
+	Size() uint64
+	Read8(offset uint64) (uint8, error)
+	Read16(offset uint64) (uint16, error)
+	Read32(offset uint64) (uint32, error)
+	Read64(offset uint64) (uint64, error)
+	Write8(offset uint64, v uint8) error
+	Write16(offset uint64, v uint16) error
+	Write32(offset uint64, v uint32) error
+	Write64(offset uint64, v uint64) error
+}
+
+// ErrNoAnswer says that a status register read as all ones, which is what the bus answers for a device that does not.
+var ErrNoAnswer = errors.New("the status register reads all ones: the device does not answer (memory decoding off, reset, or gone)")
+
+// Board is a profile at work on one device, for one kind of interrupt. It touches the device only when told to. Handlers of
+// different messages may be used at the same time; Enable and Disable are for one goroutine.
+type Board struct {
+	kind            pci.Kind
+	enable, disable []op
+	handlers        map[int]*Handler
+}
+
+// Handler drives one message of a Board.
+type Handler struct {
+	enable, disable, raise, acknowledge []op
+	name                                string // of the status register
+	status                              register
+	mask                                uint64
+	fault                               atomic.Pointer[error]
+}
+
+// register is a Register found in a device.
+type register struct {
+	bar    BAR
+	offset uint64
+	width  int
+}
+
+// op is a Step found in a device.
+type op struct {
+	action Action
+	name   string
+	reg    register
+	value  uint64
+}
+
+// On finds the profile's registers in a device whose BARs bar returns, for interrupts of the given kind. It fails when the profile
+// does not describe the kind, and when a register that it uses lies outside of its BAR.
+func (p *Profile) On(kind pci.Kind, bar func(index int) (BAR, error)) (*Board, error) {
+	i := slices.IndexFunc(p.Interrupts, func(i Interrupts) bool { return slices.Contains(i.Kinds, kind) })
+	if i < 0 {
+		return nil, fmt.Errorf("profile %s describes %v, not %v", p.Name, p.Kinds(), kind)
+	}
+	f := finder{profile: p, bar: bar, bars: map[int]BAR{}}
+	described := p.Interrupts[i]
+	b := &Board{kind: kind, handlers: map[int]*Handler{}}
+	b.enable, b.disable = f.ops(described.Enable), f.ops(described.Disable)
+	for _, m := range described.Messages {
+		b.handlers[m.Message] = &Handler{
+			enable: f.ops(m.Enable), disable: f.ops(m.Disable), raise: f.ops(m.Raise), acknowledge: f.ops(m.Acknowledge),
+			name: m.Status.Register, status: f.register(m.Status.Register), mask: m.Status.Mask,
+		}
+	}
+	if f.err != nil {
+		return nil, f.err
+	}
+	return b, nil
+}
+
+// A finder resolves register names; it keeps the first error.
+type finder struct {
+	profile *Profile
+	bar     func(int) (BAR, error)
+	bars    map[int]BAR
+	err     error
+}
+
+func (f *finder) register(name string) register {
+	r := f.profile.Registers[name]
+	b, ok := f.bars[r.BAR]
+	if !ok && f.err == nil {
+		if b, f.err = f.bar(r.BAR); f.err != nil {
+			f.err = fmt.Errorf("profile %s, register %s: %w", f.profile.Name, name, f.err)
+		}
+		f.bars[r.BAR] = b
+	}
+	if f.err != nil {
+		return register{}
+	}
+	if size := b.Size(); r.Offset >= size || size-r.Offset < uint64(r.Width/8) {
+		f.err = fmt.Errorf("profile %s, register %s: offset 0x%x lies outside BAR %d of 0x%x bytes", f.profile.Name, name, r.Offset, r.BAR, size)
+	}
+	return register{b, r.Offset, r.Width}
+}
+
+func (f *finder) ops(steps []Step) []op {
+	ops := make([]op, len(steps))
+	for i, s := range steps {
+		ops[i] = op{s.Action, s.Register, f.register(s.Register), s.Value}
+	}
+	return ops
+}
+
+// Handler returns the handler of a message, nil when the profile does not describe it.
+func (b *Board) Handler(message int) *Handler { return b.handlers[message] }
+
+// Enable switches the device's interrupts on for messages 0 to messages-1. The eventfds are connected by then.
+func (b *Board) Enable(messages int) error {
+	if err := run(b.enable, 0); err != nil {
+		return err
+	}
+	for m := range messages {
+		if h := b.handlers[m]; h != nil {
+			if err := run(h.enable, 0); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Disable switches the device's interrupts off, the messages first. It goes on after a failure and returns all of them.
+func (b *Board) Disable() error {
+	var errs []error
+	for _, h := range b.handlers {
+		errs = append(errs, run(h.disable, 0))
+	}
+	return errors.Join(append(errs, run(b.disable, 0))...)
+}
+
+// CanRaise tells whether the profile knows how to make the device interrupt.
+func (h *Handler) CanRaise() bool { return len(h.raise) > 0 }
+
+// Raise makes the device interrupt.
+func (h *Handler) Raise() error { return run(h.raise, 0) }
+
+// Service is the body of a service routine: it tells whether the device interrupts and, if so, acknowledges it. It does not allocate.
+// A register that cannot be accessed is not claimed; Fault tells.
+func (h *Handler) Service() bool {
+	v, err := h.status.read()
+	if err == nil && h.status.width >= 32 && v == h.status.ones() {
+		err = ErrNoAnswer
+	}
+	if err != nil {
+		h.fail(err)
+		return false
+	}
+	pending := v & h.mask
+	if pending == 0 {
+		return false
+	}
+	if err := run(h.acknowledge, pending); err != nil {
+		h.fail(err)
+	}
+	return true
+}
+
+// fail is apart from Service so that its variable is allocated on failure only.
+func (h *Handler) fail(err error) { h.fault.CompareAndSwap(nil, &err) }
+
+// Fault is the first error that Service met, nil when it met none.
+func (h *Handler) Fault() error {
+	if err := h.fault.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// StatusRegister is the name and the mask of the status condition.
+func (h *Handler) StatusRegister() (name string, mask uint64) { return h.name, h.mask }
+
+// Status reads the status register. For a device whose status is cleared by reading, that loses an interrupt.
+func (h *Handler) Status() (uint64, error) { return h.status.read() }
+
+func run(ops []op, status uint64) error {
+	for i := range ops {
+		if err := ops[i].do(status); err != nil {
+			return fmt.Errorf("register %s: %w", ops[i].name, err)
+		}
+	}
+	return nil
+}
+
+func (o *op) do(status uint64) error {
+	switch o.action {
+	case Write:
+		return o.reg.write(o.value)
+	case WriteStatus:
+		return o.reg.write(status)
+	}
+	v, err := o.reg.read()
+	if err != nil || o.action == Read {
+		return err
+	}
+	if o.action == Set {
+		return o.reg.write(v | o.value)
+	}
+	return o.reg.write(v &^ o.value)
+}
+
+func (r *register) ones() uint64 { return ^uint64(0) >> (64 - r.width) }
+
+func (r *register) read() (uint64, error) {
+	switch r.width {
+	case 8:
+		v, err := r.bar.Read8(r.offset)
+		return uint64(v), err
+	case 16:
+		v, err := r.bar.Read16(r.offset)
+		return uint64(v), err
+	case 32:
+		v, err := r.bar.Read32(r.offset)
+		return uint64(v), err
+	default:
+		return r.bar.Read64(r.offset)
+	}
+}
+
+func (r *register) write(v uint64) error {
+	switch r.width {
+	case 8:
+		return r.bar.Write8(r.offset, uint8(v))
+	case 16:
+		return r.bar.Write16(r.offset, uint16(v))
+	case 32:
+		return r.bar.Write32(r.offset, uint32(v))
+	default:
+		return r.bar.Write64(r.offset, v)
+	}
+}
