@@ -79,7 +79,7 @@ func (h *Host) SetAffinity(irq int, cpus CPUSet) error {
 	case errors.Is(err, fs.ErrNotExist):
 		cause, remedy = "there is no such IRQ (any more)", "set it after the index is enabled, and again after each time it is"
 	}
-	return irqError(irq, op, err, cause, remedy)
+	return irqError(irq, op, bare(err), cause, remedy)
 }
 
 // offCause says which of cpus are to blame.

@@ -116,17 +116,15 @@ func parseCPU(s string) (int, error) {
 }
 
 // ParseCPUMask reads the kernel's mask format: hexadecimal groups of 32 bits, the highest first, separated by commas:
-// "ff", "3,00000000". A leading 0x is accepted.
+// "ff", "3,00000000". A leading 0x and a single group of any length are accepted too.
 func ParseCPUMask(s string) (CPUSet, error) {
 	text := strings.TrimSpace(s)
 	digits := strings.TrimPrefix(strings.TrimPrefix(text, "0x"), "0X")
 	groups := strings.Split(digits, ",")
 	var raw []byte
 	for i, group := range groups {
-		if group == "" || len(group) > 8 {
-			if len(groups) > 1 || group == "" {
-				return CPUSet{}, fmt.Errorf("CPU mask %q: a group has 1 to 8 hexadecimal digits", text)
-			}
+		if group == "" || len(group) > 8 && len(groups) > 1 {
+			return CPUSet{}, fmt.Errorf("CPU mask %q: a group has 1 to 8 hexadecimal digits", text)
 		}
 		base := 32 * (len(groups) - 1 - i)
 		for j := range len(group) {

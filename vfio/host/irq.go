@@ -87,7 +87,7 @@ type interruptTable struct {
 func newInterruptTable(text []byte) interruptTable {
 	header, rows, _ := bytes.Cut(text, []byte("\n"))
 	t := interruptTable{rows: rows}
-	for _, field := range bytes.Fields(header) {
+	for field := range bytes.FieldsSeq(header) {
 		cpu, err := parseCPU(strings.TrimPrefix(string(field), "CPU"))
 		if err != nil {
 			return interruptTable{} // not the table that is known: better no answer than a wrong column

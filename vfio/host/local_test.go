@@ -1,0 +1,207 @@
+package host
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func TestLinksStayBelowTheRoot(t *testing.T) {
+	tr := newTree(t)
+	outside := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(outside, []byte("outside"), 0o600))
+	tr.file("/sys/inside", "inside")
+	tr.file("/deep/er/inside", "deeper")
+	require.NoError(t, os.Symlink("/sys/inside", tr.root+"/absolute"))
+	require.NoError(t, os.Symlink("../../../../../../../../sys/inside", tr.root+"/dots"))
+	require.NoError(t, os.Symlink(outside, tr.root+"/escape"))
+	require.NoError(t, os.Symlink("loop", tr.root+"/loop"))
+	require.NoError(t, os.Symlink("deep/../deep/./er//", tr.root+"/dir"))
+	o := newLocal(tr.root + "/")
+
+	for name, want := range map[string]string{
+		"/absolute": "inside", "/dots": "inside", "/dir/inside": "deeper",
+		"/../../sys/inside": "inside", "//sys//inside": "inside",
+	} {
+		b, err := o.ReadFile(name)
+		require.NoError(t, err, name)
+		assert.Equal(t, want, string(b), name)
+	}
+	_, err := o.ReadFile("/escape")
+	require.ErrorIs(t, err, fs.ErrNotExist, "the target is looked for below the root")
+	_, err = o.ReadFile("/loop")
+	require.ErrorIs(t, err, unix.ELOOP)
+	_, err = o.ReadDir("/loop")
+	require.ErrorIs(t, err, unix.ELOOP)
+	assert.False(t, o.Exists("/loop"))
+	assert.False(t, o.Exists("/escape"))
+	assert.True(t, o.Exists("/dots"))
+	assert.True(t, o.Exists("/"))
+
+	require.NoError(t, o.WriteFile("/absolute", []byte("new")))
+	b, err := os.ReadFile(tr.root + "/sys/inside")
+	require.NoError(t, err)
+	assert.Equal(t, "new", string(b), "a shorter value leaves nothing of the old one")
+
+	target, err := o.Readlink("/dots")
+	require.NoError(t, err)
+	assert.Equal(t, "../../../../../../../../sys/inside", target, "as it is stored")
+	_, err = o.Readlink("/sys/inside")
+	require.ErrorIs(t, err, unix.EINVAL)
+
+	require.NoError(t, o.SaveFile("/escape", []byte("x"), 0o644))
+	b, err = os.ReadFile(outside)
+	require.NoError(t, err)
+	assert.Equal(t, "outside", string(b))
+}
+
+func TestReadAndWriteErrors(t *testing.T) {
+	tr := newTree(t)
+	tr.file("/sys/attribute", "1\n")
+	o := newLocal(tr.root)
+
+	_, err := o.ReadFile("/sys/missing")
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	assert.Contains(t, err.Error(), "/sys/missing")
+	_, err = o.ReadFile("/sys")
+	require.ErrorIs(t, err, unix.EISDIR)
+	require.ErrorIs(t, o.WriteFile("/sys/missing", []byte("1")), fs.ErrNotExist)
+	assert.NoFileExists(t, tr.root+"/sys/missing", "an attribute is never created")
+	_, err = o.ReadDir("/sys/attribute")
+	require.ErrorIs(t, err, unix.ENOTDIR)
+	require.ErrorIs(t, o.RemoveFile("/sys/missing"), fs.ErrNotExist)
+}
+
+// TestReadsOfProcAreWhole reads a file that is larger than any one read of it gives.
+func TestReadsOfProcAreWhole(t *testing.T) {
+	tr := newTree(t)
+	large := strings.Repeat("0123456789abcdef", 20_000)
+	tr.file("/proc/large", large)
+	b, err := newLocal(tr.root).ReadFile("/proc/large")
+	require.NoError(t, err)
+	assert.Equal(t, large, string(b))
+
+	b, err = newLocal("/").ReadFile("/proc/self/smaps")
+	require.NoError(t, err)
+	assert.Contains(t, string(b[len(b)-400:]), "VmFlags", "the last mapping is there to its end")
+}
+
+func TestSaveFile(t *testing.T) {
+	tr := newTree(t)
+	o := newLocal(tr.root)
+	for _, content := range []string{"first", "second, longer", "3"} {
+		require.NoError(t, o.SaveFile("/run/a/b/record", []byte(content), 0o644))
+		b, err := o.ReadFile("/run/a/b/record")
+		require.NoError(t, err)
+		assert.Equal(t, content, string(b))
+	}
+	info, err := os.Stat(tr.root + "/run/a/b/record")
+	require.NoError(t, err)
+	assert.Equal(t, fs.FileMode(0o644), info.Mode())
+	names, err := o.ReadDir("/run/a/b")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"record"}, names, "nothing is left behind")
+
+	tr.dir("/run/a/b/directory/x")
+	require.Error(t, o.SaveFile("/run/a/b/directory", []byte("x"), 0o644))
+	names, err = o.ReadDir("/run/a/b")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"directory", "record"}, names, "nor when it fails")
+}
+
+// onOwnThread runs f on a thread that ends with it.
+func onOwnThread(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked: the thread's mask is not for others
+		f()
+	}()
+	<-done
+}
+
+func TestPinThreadOnThisMachine(t *testing.T) {
+	h := New("/")
+	online, err := h.OnlineCPUs()
+	require.NoError(t, err)
+	before, err := h.AllowedCPUs()
+	require.NoError(t, err)
+	require.False(t, before.And(online).Empty())
+	for cpu := range before.All() {
+		onOwnThread(func() {
+			assert.NoError(t, h.PinThread(CPUSetOf(cpu)))
+			now, err := h.AllowedCPUs()
+			assert.NoError(t, err)
+			assert.Equal(t, CPUSetOf(cpu), now)
+			for range 100 {
+				at, err := h.CurrentCPU()
+				assert.NoError(t, err)
+				assert.Equal(t, cpu, at)
+			}
+		})
+	}
+	after, err := h.AllowedCPUs()
+	require.NoError(t, err)
+	assert.Equal(t, before, after, "other threads are not touched")
+
+	onOwnThread(func() {
+		err := h.PinThread(CPUSetOf(MaxCPUs-2, MaxCPUs-1))
+		assert.ErrorIs(t, err, unix.EINVAL)
+		assert.ErrorContains(t, err, "CPUs 8190-8191: pin the thread")
+		assert.ErrorContains(t, err, "online: "+online.List())
+		assert.ErrorIs(t, h.PinThread(CPUSet{}), unix.EINVAL)
+	})
+}
+
+func TestCurrentCPUDoesNotAllocate(t *testing.T) {
+	h := New("/")
+	assert.Zero(t, testing.AllocsPerRun(1000, func() {
+		if _, err := h.CurrentCPU(); err != nil {
+			t.Error(err)
+		}
+	}))
+}
+
+func BenchmarkCurrentCPU(b *testing.B) {
+	h := New("/")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := h.CurrentCPU(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// TestThisMachine runs every reading call on the machine that runs the test, whatever that has.
+func TestThisMachine(t *testing.T) {
+	h := New("/")
+	if _, err := os.Stat("/sys/bus/pci"); err != nil {
+		t.Skip("this machine has no PCI bus")
+	}
+	devices, err := h.Devices()
+	require.NoError(t, err)
+	for _, d := range devices {
+		again, err := h.Device(d.Address)
+		require.NoError(t, err)
+		assert.Equal(t, d.VendorID, again.VendorID)
+		assert.NotZero(t, d.VendorID)
+		config, err := h.Config(d.Address)
+		require.NoError(t, err)
+		assert.GreaterOrEqual(t, len(config), 64)
+		assert.Equal(t, d.VendorID, uint16(config[0])|uint16(config[1])<<8)
+		_, err = h.InUse(d.Address)
+		require.NoError(t, err)
+	}
+	_, err = h.Groups()
+	require.NoError(t, err)
+	_, err = h.interrupts()
+	require.NoError(t, err)
+	h.IRQBalance()
+}
