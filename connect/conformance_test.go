@@ -1,0 +1,19 @@
+package connect_test
+
+import (
+	"testing"
+
+	"github.com/irqbridge/irqbridge/vfio/vfiotest"
+)
+
+// TestConformance is the table of what CONNECT_FULLY_SPECIFIED promises, one subtest for each numbered row:
+// TestConformance/E/072 is row 72, in group E. Rows that need a device run on the fake and, in the virtual machine, on
+// the real kernel.
+func TestConformance(t *testing.T) {
+	t.Run("B", mappingRows)
+}
+
+// onMachine runs a row on every machine that is at hand.
+func onMachine(t *testing.T, row string, f func(t *testing.T, m *vfiotest.Machine)) {
+	t.Run(row, func(t *testing.T) { vfiotest.Run(t, f) })
+}
