@@ -63,7 +63,7 @@ func TestParseAddressRefuses(t *testing.T) {
 		t.Run(text, func(t *testing.T) {
 			got, err := pci.ParseAddress(text)
 			require.ErrorContains(t, err, reason)
-			assert.ErrorContains(t, err, "such as 0000:00:04.0", "the next step")
+			require.ErrorContains(t, err, "such as 0000:00:04.0", "the next step")
 			assert.Zero(t, got)
 		})
 	}

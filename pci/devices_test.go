@@ -1,6 +1,7 @@
 package pci_test
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
@@ -16,10 +17,9 @@ func deviceDumps(t require.TestingT) map[string]pci.Dump {
 	require.NoError(t, err)
 	dumps := map[string]pci.Dump{}
 	for _, name := range files {
-		file, err := os.Open(name)
+		text, err := os.ReadFile(name)
 		require.NoError(t, err)
-		read, err := pci.ReadDump(file)
-		file.Close()
+		read, err := pci.ReadDump(bytes.NewReader(text))
 		require.NoError(t, err, name)
 		require.Len(t, read, 1, name)
 		dumps[filepath.Base(name[:len(name)-len(".txt")])] = read[0]
