@@ -202,7 +202,7 @@ func TestClose(t *testing.T) {
 		cancel := d.AtClose(func() { order = append(order, "taken back") })
 		d.AtClose(func() {
 			order = append(order, "last")
-			assert.NoError(t, d.DisableIRQs(vfio.MSI), "the device still works")
+			require.NoError(t, d.DisableIRQs(vfio.MSI), "the device still works")
 			assert.Equal(t, uint32(0x010000ed), read32(t, b, eduID))
 		})
 		cancel()

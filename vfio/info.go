@@ -1,6 +1,7 @@
 package vfio
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -104,7 +105,7 @@ func queryRegion(k uapi.Kernel, fd, index int) (RegionInfo, error) {
 	arg := make([]byte, uapi.Size[uapi.RegionInfo]())
 	for {
 		uapi.Put(arg, uapi.RegionInfo{Argsz: uint32(len(arg)), Index: uint32(index)})
-		if err := k.DeviceGetRegionInfo(fd, arg); err == unix.EINVAL {
+		if err := k.DeviceGetRegionInfo(fd, arg); errors.Is(err, unix.EINVAL) {
 			return RegionInfo{Index: index}, nil
 		} else if err != nil {
 			return RegionInfo{}, err
@@ -196,7 +197,7 @@ func decodeSparse(capability []byte, size uint64) ([]Area, error) {
 func queryIRQ(k uapi.Kernel, fd int, index IRQIndex) (IRQInfo, error) {
 	arg := make([]byte, uapi.Size[uapi.IRQInfo]())
 	uapi.Put(arg, uapi.IRQInfo{Argsz: uint32(len(arg)), Index: uint32(index)})
-	if err := k.DeviceGetIRQInfo(fd, arg); err == unix.EINVAL {
+	if err := k.DeviceGetIRQInfo(fd, arg); errors.Is(err, unix.EINVAL) {
 		return IRQInfo{Index: index}, nil
 	} else if err != nil {
 		return IRQInfo{}, err

@@ -139,7 +139,7 @@ func (d *Device) openContainer() (int, error) {
 func (d *Device) getDeviceFD() (int, error) {
 	name := d.address.String()
 	fd, err := d.kernel.GroupGetDeviceFD(d.groupFD, name)
-	if err == unix.ENODEV && d.bound() {
+	if errors.Is(err, unix.ENODEV) && d.bound() {
 		time.Sleep(bindSettles)
 		return d.kernel.GroupGetDeviceFD(d.groupFD, name)
 	}
@@ -232,8 +232,7 @@ func (d *Device) explainAbsent(err error) error {
 
 // errnoOf is the errno in err, so that a message does not repeat another's context; err itself when there is none.
 func errnoOf(err error) error {
-	var errno unix.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[unix.Errno](err); ok {
 		return errno
 	}
 	return err

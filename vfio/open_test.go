@@ -245,7 +245,7 @@ func TestOpErrorText(t *testing.T) {
 	assert.Equal(t, "0000:00:05.0: enable MSI-X vector 3: invalid argument: MSI is enabled; disable MSI first", e.Error())
 	require.ErrorIs(t, e, vfio.ErrBusy)
 	require.ErrorIs(t, e, unix.EINVAL)
-	assert.NotErrorIs(t, e, vfio.ErrNotFound)
+	require.NotErrorIs(t, e, vfio.ErrNotFound)
 
 	short := &vfio.OpError{Op: "reset", Index: vfio.NoIndex, Vector: -1, Err: errors.New("no")}
 	assert.Equal(t, "0000:00:00.0: reset: no", short.Error())

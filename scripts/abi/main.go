@@ -46,7 +46,7 @@ func dump(object string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	data, err := file.DWARF()
 	if err != nil {
 		return err
