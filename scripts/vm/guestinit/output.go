@@ -1,0 +1,76 @@
+package main
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/irqbridge/irqbridge/scripts/vm/internal/wire"
+)
+
+// prepareOutput makes the directories that the program is to write into, and gives them to its user.
+func prepareOutput(outputs []wire.Output, user identity) error {
+	for _, o := range outputs {
+		dir := o.Path
+		if !o.Dir {
+			dir = filepath.Dir(dir)
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		if user.uid == 0 {
+			continue
+		}
+		if err := os.Chown(dir, int(user.uid), int(user.gid)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendOutput sends the files that the host wants, as one archive with absolute names. What the program did not write
+// is left out: it is for the host to miss it.
+func sendOutput(out *wire.Writer, outputs []wire.Output) error {
+	if len(outputs) == 0 {
+		return nil
+	}
+	zip, err := gzip.NewWriterLevel(wire.Stream{Writer: out, Kind: wire.Archive}, gzip.BestSpeed)
+	if err != nil {
+		return err
+	}
+	archive := tar.NewWriter(zip)
+	for _, o := range outputs {
+		err := filepath.WalkDir(o.Path, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || !entry.Type().IsRegular() {
+				return err
+			}
+			return addFile(archive, path)
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return errors.Join(archive.Close(), zip.Close())
+}
+
+func addFile(archive *tar.Writer, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	err = archive.WriteHeader(&tar.Header{Name: path, Mode: int64(info.Mode().Perm()), Size: info.Size(), ModTime: info.ModTime()})
+	if err != nil {
+		return err
+	}
+	_, err = io.CopyN(archive, f, info.Size())
+	return err
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+)
+
+// devices is what the machine has on its PCI buses, at fixed addresses: tests and the fake kernel of vfio/vfiotest rely
+// on them (doc.go of scripts/vm lists them). romfile= leaves out a network card's boot ROM, which would only cost time.
+var devices = []string{
+	"edu,addr=4",
+	"e1000e,addr=5,romfile=",
+	"edu,addr=6",
+	"nvme,addr=7,drive=disk,serial=irqbridge,msix_qsize=65,max_ioqpairs=64",
+	"nec-usb-xhci,addr=8,msi=on,msix=off,intrs=16",
+	"pcie-pci-bridge,addr=9,id=bridge",
+	"edu,bus=bridge,addr=1",
+	"e1000,bus=bridge,addr=5,romfile=",
+	"pci-testdev,addr=0xa",
+}
+
+// The file descriptors that QEMU inherits.
+const (
+	initrdFD = 3 + iota
+	serialFD
+)
+
+// qemu gives the command that runs the machine. Its standard output is the guest's console.
+func qemu(o *options, kernel string, initrd, serial *os.File) *exec.Cmd {
+	cmdline := "console=ttyS0 panic=-1 oops=panic iommu=nopt"
+	if !o.noIOMMU {
+		cmdline += " intel_iommu=on"
+	}
+	if !o.verbose {
+		cmdline += " quiet"
+	}
+	if o.append != "" {
+		cmdline += " " + o.append
+	}
+	cpu := "max"
+	if o.accel == "kvm" {
+		cpu = "host"
+	}
+	args := []string{
+		// Interrupt remapping, without which vfio-pci refuses to assign a device, needs the split interrupt controller.
+		"-machine", "q35,kernel-irqchip=split", "-accel", o.accel, "-cpu", cpu,
+		"-smp", strconv.Itoa(o.cpus), "-m", o.mem,
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+		"-chardev", fmt.Sprintf("socket,id=wire,fd=%d", serialFD), "-serial", "chardev:wire",
+		"-device", "intel-iommu,intremap=on,caching-mode=on",
+		"-drive", "if=none,id=disk,format=raw,file.driver=null-co,file.size=64M",
+		"-kernel", kernel, "-initrd", fmt.Sprintf("/dev/fd/%d", initrdFD), "-append", cmdline,
+	}
+	for _, d := range devices {
+		args = append(args, "-device", d)
+	}
+	cmd := exec.Command("qemu-system-x86_64", args...)
+	cmd.ExtraFiles = []*os.File{initrd, serial}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Pdeathsig: syscall.SIGKILL,
+		Setpgid:   true, // an interrupt from the terminal is for the program in the guest
+	}
+	return cmd
+}
