@@ -96,8 +96,8 @@ func looksLikeRow(word string) bool {
 
 const hexDigits = "0123456789abcdefABCDEF"
 
-// appendRow adds the bytes of one row to a configuration space; row is its offset in hexadecimal. Rows are to come in order, so that a lost line does not
-// move the bytes after it.
+// appendRow adds the bytes of one row to a configuration space; row is its offset in hexadecimal. Rows are to come in
+// order, so that a lost line does not move the bytes after it.
 func appendRow(config []byte, row, bytes string) ([]byte, error) {
 	offset, err := strconv.ParseUint(row, 16, 32)
 	switch {

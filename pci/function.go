@@ -137,9 +137,9 @@ func Decode(config []byte) (*Function, error) {
 	if allOnes(config[:headerSize]) {
 		return nil, ErrNoAnswer
 	}
-	d := decoder{config: config[:min(len(config), maxConfigSize)]}
+	d := decoder{config: config[:min(len(config), maxConfigSize)], f: new(Function)}
 	d.header()
-	return &d.f, nil
+	return d.f, nil
 }
 
 func allOnes(b []byte) bool {
@@ -155,7 +155,7 @@ func allOnes(b []byte) bool {
 // inside config.
 type decoder struct {
 	config []byte
-	f      Function
+	f      *Function
 }
 
 func (d *decoder) u16(offset int) uint16 { return binary.LittleEndian.Uint16(d.config[offset:]) }
@@ -168,7 +168,7 @@ func (d *decoder) warn(offset int, format string, args ...any) {
 // header decodes the first 64 bytes and then, where the header type is known, what they point to.
 // Common fields: PCI Express Base Specification 7.5.1.1.
 func (d *decoder) header() {
-	f := &d.f
+	f := d.f
 	f.Size = len(d.config)
 	f.VendorID = d.u16(offsetVendorID)
 	f.DeviceID = d.u16(offsetDeviceID)
@@ -202,7 +202,7 @@ func (d *decoder) header() {
 
 // subsystem finds the subsystem ids, which each header type keeps elsewhere. It needs the capabilities.
 func (d *decoder) subsystem() {
-	f := &d.f
+	f := d.f
 	switch f.HeaderType {
 	case HeaderTypeNormal:
 		f.SubsystemVendorID = d.u16(offsetSubsystemVendorID)
