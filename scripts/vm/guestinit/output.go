@@ -2,7 +2,7 @@ package main
 
 import (
 	"archive/tar"
-	"compress/gzip"
+	"bufio"
 	"errors"
 	"io"
 	"io/fs"
@@ -38,11 +38,9 @@ func sendOutput(out *wire.Writer, outputs []wire.Output) error {
 	if len(outputs) == 0 {
 		return nil
 	}
-	zip, err := gzip.NewWriterLevel(wire.Stream{Writer: out, Kind: wire.Archive}, gzip.BestSpeed)
-	if err != nil {
-		return err
-	}
-	archive := tar.NewWriter(zip)
+	// Few and large frames: each is compressed by itself.
+	stream := bufio.NewWriterSize(wire.Stream{Writer: out, Kind: wire.Archive}, 1<<16)
+	archive := tar.NewWriter(stream)
 	for _, o := range outputs {
 		err := filepath.WalkDir(o.Path, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || !entry.Type().IsRegular() {
@@ -54,7 +52,7 @@ func sendOutput(out *wire.Writer, outputs []wire.Output) error {
 			return err
 		}
 	}
-	return errors.Join(archive.Close(), zip.Close())
+	return errors.Join(archive.Close(), stream.Flush())
 }
 
 func addFile(archive *tar.Writer, path string) error {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"archive/tar"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -15,11 +14,7 @@ import (
 // that were asked for to where they go on the host. It gives the asked-for names that the archive did not have.
 func extract(archive io.Reader, to map[string]string) (missing []string, err error) {
 	found := map[string]bool{}
-	zip, err := gzip.NewReader(archive)
-	if err != nil {
-		return nil, err
-	}
-	for r := tar.NewReader(zip); ; {
+	for r := tar.NewReader(archive); ; {
 		header, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			break

@@ -3,6 +3,7 @@ package wire
 import (
 	"bufio"
 	"bytes"
+	"compress/flate"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -62,7 +63,7 @@ type Kind byte
 const (
 	Stdout  Kind = 'O' // a piece of the program's standard output
 	Stderr  Kind = 'E' // a piece of its standard error
-	Archive Kind = 'T' // a piece of the gzip-compressed tar archive of Job.Output
+	Archive Kind = 'T' // a piece of the tar archive of Job.Output
 	Ack     Kind = 'A' // the last Stdin frame was taken
 	Exit    Kind = 'X' // the Result in JSON; the last frame
 )
@@ -80,6 +81,12 @@ const MaxInput = 2048
 // maxPayload is the largest payload of any frame; a longer one means that the line is garbled.
 const maxPayload = 1 << 16
 
+// compressed is set in the kind of a frame whose payload is a DEFLATE stream (RFC 1951).
+const compressed = 0x80
+
+// worthwhile is the length from which a payload is compressed if that makes it shorter: the line carries about 350 kB/s.
+const worthwhile = 512
+
 // Hello comes before the first frame of the guest.
 var Hello = []byte("\nirqbridge guest is up\n")
 
@@ -91,13 +98,19 @@ type Frame struct {
 
 // Writer sends frames. It is safe for concurrent use.
 type Writer struct {
-	mu  sync.Mutex
-	w   io.Writer
-	buf []byte // guarded by mu
+	mu      sync.Mutex
+	w       io.Writer
+	buf     []byte        // guarded by mu
+	deflate *flate.Writer // guarded by mu
+	packed  bytes.Buffer  // guarded by mu
 }
 
 // NewWriter returns a writer of frames to w.
-func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
+func NewWriter(w io.Writer) *Writer {
+	// The only error there is would be an unknown level.
+	deflate, _ := flate.NewWriter(nil, flate.BestSpeed)
+	return &Writer{w: w, deflate: deflate}
+}
 
 // Send writes the data as frames of the kind, several when it is long, at least one.
 func (w *Writer) Send(kind Kind, data []byte) error {
@@ -115,6 +128,16 @@ func (w *Writer) Send(kind Kind, data []byte) error {
 func (w *Writer) send(kind Kind, payload []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if len(payload) >= worthwhile {
+		w.packed.Reset()
+		w.deflate.Reset(&w.packed)
+		// Neither can fail: the destination is memory.
+		_, _ = w.deflate.Write(payload)
+		_ = w.deflate.Close()
+		if w.packed.Len() < len(payload) {
+			kind, payload = kind|compressed, w.packed.Bytes()
+		}
+	}
 	w.buf = append(w.buf[:0], byte(kind))
 	w.buf = binary.BigEndian.AppendUint32(w.buf, uint32(len(payload)))
 	w.buf = append(w.buf, payload...)
@@ -172,7 +195,15 @@ func (r *Reader) Next() (Frame, error) {
 	if n > maxPayload {
 		return Frame{}, fmt.Errorf("the serial line is garbled: a frame of kind %q and %d bytes", header[0], n)
 	}
-	frame := Frame{Kind: Kind(header[0]), Payload: make([]byte, n)}
-	_, err := io.ReadFull(r.r, frame.Payload)
-	return frame, err
+	frame := Frame{Kind: Kind(header[0] &^ compressed), Payload: make([]byte, n)}
+	if _, err := io.ReadFull(r.r, frame.Payload); err != nil {
+		return Frame{}, err
+	}
+	if header[0]&compressed != 0 {
+		var err error
+		if frame.Payload, err = io.ReadAll(flate.NewReader(bytes.NewReader(frame.Payload))); err != nil {
+			return Frame{}, fmt.Errorf("the serial line is garbled: %w", err)
+		}
+	}
+	return frame, nil
 }
