@@ -31,7 +31,7 @@ func TestAffinity(t *testing.T) {
 
 	_, err = h.Affinity(28)
 	require.ErrorIs(t, err, fs.ErrNotExist)
-	assert.ErrorContains(t, err, "IRQ 28: read smp_affinity_list")
+	require.ErrorContains(t, err, "IRQ 28: read smp_affinity_list")
 
 	tr.file("/proc/irq/27/smp_affinity_list", "all of them\n")
 	_, err = h.Affinity(27)
@@ -74,14 +74,14 @@ func TestSetAffinityErrors(t *testing.T) {
 	}
 	err := newTree(t).host().SetAffinity(27, CPUSet{})
 	require.ErrorIs(t, err, unix.EINVAL)
-	assert.ErrorContains(t, err, "the set of CPUs is empty")
+	require.ErrorContains(t, err, "the set of CPUs is empty")
 }
 
 func TestSetAffinityWithoutOnlineList(t *testing.T) {
 	k := newDriverCore(t)
 	require.NoError(t, os.Remove(k.root+"/sys/devices/system/cpu/online"))
 	k.faults["/proc/irq/27/smp_affinity_list"] = unix.EINVAL
-	assert.ErrorContains(t, k.host().SetAffinity(27, CPUSetOf(9)), "name an online CPU")
+	require.ErrorContains(t, k.host().SetAffinity(27, CPUSetOf(9)), "name an online CPU")
 }
 
 // cpuless is an OS whose kernel lets no thread be pinned.
@@ -97,12 +97,12 @@ func TestPinThreadNamesTheCPUs(t *testing.T) {
 	h := NewOn(cpuless{newLocal(tr.root), unix.EINVAL})
 	err := h.PinThread(CPUSetOf(2, 3))
 	require.ErrorIs(t, err, unix.EINVAL)
-	assert.EqualError(t, err, "CPUs 2-3: pin the thread: invalid argument: none of these is online and in this process's cpuset; online: 0-1")
+	require.EqualError(t, err, "CPUs 2-3: pin the thread: invalid argument: none of these is online and in this process's cpuset; online: 0-1")
 
 	tr.file("/proc/self/cgroup", "12:memory:/x\n0::/batch.slice\n")
 	tr.file("/sys/fs/cgroup/batch.slice/cpuset.cpus.effective", "1\n")
 	err = h.PinThread(CPUSetOf(0))
-	assert.EqualError(t, err, "CPU 0: pin the thread: invalid argument: none of these is online and in this process's cpuset; online: 0-1, cpuset /batch.slice: 1")
+	require.EqualError(t, err, "CPU 0: pin the thread: invalid argument: none of these is online and in this process's cpuset; online: 0-1, cpuset /batch.slice: 1")
 
 	require.NoError(t, os.Remove(tr.root+"/sys/devices/system/cpu/online"))
 	require.ErrorContains(t, h.PinThread(CPUSetOf(0)), "could not be read")

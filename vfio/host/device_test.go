@@ -58,7 +58,7 @@ func TestDeviceThatIsNotThere(t *testing.T) {
 	h := newTree(t).host()
 	_, err := h.Device(addr(t, "0000:00:1f.7"))
 	require.ErrorIs(t, err, fs.ErrNotExist)
-	assert.EqualError(t, err, "0000:00:1f.7: look up the device: no such file or directory: there is no PCI device at this address; lspci -D lists the addresses")
+	require.EqualError(t, err, "0000:00:1f.7: look up the device: no such file or directory: there is no PCI device at this address; lspci -D lists the addresses")
 	_, err = h.Config(addr(t, "0000:00:1f.7"))
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	_, err = h.InUse(addr(t, "0000:00:1f.7"))
@@ -164,5 +164,5 @@ func TestConfig(t *testing.T) {
 func TestNoPCI(t *testing.T) {
 	_, err := New(t.TempDir()).Devices()
 	require.ErrorIs(t, err, fs.ErrNotExist)
-	assert.ErrorContains(t, err, "is sysfs mounted")
+	require.ErrorContains(t, err, "is sysfs mounted")
 }

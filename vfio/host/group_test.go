@@ -84,7 +84,7 @@ func TestGroupWithOtherDevices(t *testing.T) {
 func TestGroupThatIsNotThere(t *testing.T) {
 	_, err := newTree(t).host().Group(99)
 	require.ErrorIs(t, err, fs.ErrNotExist)
-	assert.ErrorContains(t, err, "IOMMU group 99")
+	require.ErrorContains(t, err, "IOMMU group 99")
 }
 
 func TestHasIOMMU(t *testing.T) {

@@ -186,20 +186,21 @@ func (k *driverCore) WriteFile(name string, data []byte) error {
 }
 
 func (k *driverCore) react(name, value string) error {
-	switch dir, file := path.Split(name); {
-	case file == "driver_override":
+	dir, file := path.Split(name)
+	switch file {
+	case "driver_override":
 		if value == "" {
 			value = "(null)"
 		}
 		return k.OS.WriteFile(name, []byte(value+"\n"))
-	case file == "bind":
+	case "bind":
 		return k.attach(value, path.Base(dir))
-	case file == "unbind":
+	case "unbind":
 		if k.bound(value) != path.Base(dir) {
 			return unix.ENODEV
 		}
 		return errors.Join(os.RemoveAll(k.root+place(value)+"/vfio-dev"), os.Remove(k.root+place(value)+"/driver"))
-	case file == "drivers_probe":
+	case "drivers_probe":
 		if !k.Exists(place(value)) {
 			return unix.ENODEV
 		}
@@ -246,6 +247,16 @@ func (k *driverCore) attach(address, driver string) error {
 		k.dir(place(address) + "/vfio-dev/vfio0")
 	}
 	return nil
+}
+
+// process makes a process that has files open.
+func (tr *tree) process(id, name string, files ...string) {
+	tr.t.Helper()
+	tr.file("/proc/"+id+"/comm", name+"\n")
+	tr.dir("/proc/" + id + "/fd")
+	for i, file := range files {
+		require.NoError(tr.t, os.Symlink(file, tr.root+"/proc/"+id+"/fd/"+strconv.Itoa(i)))
+	}
 }
 
 // snapshot returns every file and link of the tree, to be compared with a later one.
