@@ -327,3 +327,8 @@ func TestDecodeKeepsNoReference(t *testing.T) {
 	assert.Equal(t, uint16(0x1234), f.VendorID)
 	assert.Equal(t, uint64(0xfee00000), f.MSI.Address)
 }
+
+func TestWarningString(t *testing.T) {
+	assert.Equal(t, "config 0x0e: text", pci.Warning{Offset: 0x0e, Text: "text"}.String())
+	assert.Equal(t, "config 0x100: text", pci.Warning{Offset: 0x100, Text: "text"}.String())
+}
