@@ -183,10 +183,15 @@ func (h *Host) groupNotes(d Device) []string {
 	}
 	var notes []string
 	for _, b := range g.Blockers() {
-		if b.Address != d.Address {
-			notes = append(notes, fmt.Sprintf("IOMMU group %d is not viable as long as %v (%04x:%04x, class %06x) is bound to %s: bind that device to vfio-pci too, or unbind it",
-				g.ID, b.Address, b.VendorID, b.DeviceID, b.Class, b.Driver))
+		if b.Address == d.Address {
+			continue
 		}
+		remedy := "bind that device to vfio-pci too, or unbind it"
+		if b.Bridge {
+			remedy = "unbind that bridge: " + strings.TrimPrefix(unbindStep(b)[0].String(), "+ ")
+		}
+		notes = append(notes, fmt.Sprintf("IOMMU group %d is not viable as long as %v (%04x:%04x, class %06x) is bound to %s: %s",
+			g.ID, b.Address, b.VendorID, b.DeviceID, b.Class, b.Driver, remedy))
 	}
 	for _, name := range g.Others {
 		notes = append(notes, fmt.Sprintf("IOMMU group %d also has %s, which is no PCI device: if a driver has it, the group may not be viable", g.ID, name))

@@ -288,6 +288,11 @@ func TestBindNamesTheOtherMembersInTheWay(t *testing.T) {
 		"IOMMU group 10 also has odd.0, which is no PCI device: if a driver has it, the group may not be viable",
 	}, p.Notes)
 	assert.Len(t, k.planBind("0000:01:05.0", "vfio-pci", false).Notes, 1, "the device itself is not in the way")
+
+	k.driver("shpchp")
+	k.link(place("0000:00:09.0")+"/driver", "/sys/bus/pci/drivers/shpchp")
+	assert.Contains(t, k.planBind("0000:01:05.0", "vfio-pci", false).Notes,
+		"IOMMU group 10 is not viable as long as 0000:00:09.0 (1b36:000e, class 060400) is bound to shpchp: unbind that bridge: echo 0000:00:09.0 > /sys/bus/pci/drivers/shpchp/unbind")
 }
 
 // TestFailedBindIsUndone makes each write of a binding fail in turn.
