@@ -83,7 +83,7 @@ func (d *device) assign(p Policy) (*Resources, error) {
 
 // choose finds the best interrupts that the device has and the host can give, as raw descriptors.
 func (d *device) choose(f *pci.Function, p Policy) (*Resources, error) {
-	options, err := d.options(f, p)
+	options, err := options(f, p, d.offered)
 	if err != nil {
 		return nil, err
 	}
@@ -123,8 +123,9 @@ type option struct {
 	n    int
 }
 
-// options lists the ways in the order in which they are tried, none for a device without interrupts.
-func (d *device) options(f *pci.Function, p Policy) ([]option, error) {
+// options lists the ways in the order in which they are tried, none for a device without interrupts. offered is how many
+// of a kind VFIO has to give.
+func options(f *pci.Function, p Policy, offered func(pci.Kind) (int, error)) ([]option, error) {
 	if p.Messages < 0 {
 		return nil, fmt.Errorf("a limit of %d messages; want 1 or more, or 0 for all", p.Messages)
 	}
@@ -132,26 +133,26 @@ func (d *device) options(f *pci.Function, p Policy) ([]option, error) {
 	if p.Kind != 0 {
 		kinds = []pci.Kind{p.Kind}
 	}
-	var options []option
+	var list []option
 	for _, kind := range kinds {
-		n, err := d.available(f, kind, p)
+		n, err := available(f, kind, p, offered)
 		if err != nil {
 			return nil, err
 		}
-		if n == 0 || kind == pci.KindMSI && len(options) > 0 {
+		if n == 0 || kind == pci.KindMSI && len(list) > 0 {
 			continue // with MSI-X there, Windows does not look at MSI
 		}
-		options = append(options, option{kind, n})
+		list = append(list, option{kind, n})
 		if n > 1 {
-			options = append(options, option{kind, 1})
+			list = append(list, option{kind, 1})
 		}
 	}
-	return options, nil
+	return list, nil
 }
 
 // available is how many interrupts of a kind the device, VFIO and the policy allow. A kind that the policy asks for by
 // name must be there.
-func (d *device) available(f *pci.Function, kind pci.Kind, p Policy) (int, error) {
+func available(f *pci.Function, kind pci.Kind, p Policy, offered func(pci.Kind) (int, error)) (int, error) {
 	has := kind == pci.KindINTx && f.INTx != nil || kind == pci.KindMSI && f.MSI != nil || kind == pci.KindMSIX && f.MSIX != nil
 	if !has && p.Kind == 0 {
 		return 0, nil
@@ -160,11 +161,11 @@ func (d *device) available(f *pci.Function, kind pci.Kind, p Policy) (int, error
 	if err != nil {
 		return 0, err
 	}
-	info, err := d.vfio.IRQ(vfio.IndexOf(kind))
+	limit, err := offered(kind)
 	if err != nil {
 		return 0, err
 	}
-	if info.Count == 0 && p.Kind != 0 {
+	if limit == 0 && p.Kind != 0 {
 		return 0, fmt.Errorf("%s: %w: the kernel offers none of this device", kind, vfio.ErrNotSupported)
 	}
 	n := len(raw)
@@ -174,11 +175,17 @@ func (d *device) available(f *pci.Function, kind pci.Kind, p Policy) (int, error
 			n = min(n, 16)
 		}
 	}
-	n = min(n, info.Count)
+	n = min(n, limit)
 	if p.Messages > 0 {
 		n = min(n, p.Messages)
 	}
 	return n, nil
+}
+
+// offered is how many interrupts of a kind VFIO offers of the device.
+func (d *device) offered(kind pci.Kind) (int, error) {
+	info, err := d.vfio.IRQ(vfio.IndexOf(kind))
+	return info.Count, err
 }
 
 // probe finds out whether the host can give messages, and leaves the device as it was. A line is not probed: there is
@@ -212,30 +219,35 @@ func (d *device) numberLine(raw *pci.RawDescriptor) {
 
 // translate gives the interrupts vectors, levels and processors, in place of those that the device had before.
 func (d *device) translate(r *Resources, p Policy) error {
-	affinities, err := p.affinities(d.vfio.Host(), r.Kind, len(r.Raw))
+	cpus, err := usable(d.vfio.Host(), p.CPUs)
 	if err != nil {
 		return err
 	}
 	d.unassign()
-	for i, raw := range r.Raw {
-		n := uint32(max(1, raw.MessageCount))
-		first, ok := vectors.alloc(n)
+	for i, to := range p.affinities(cpus, r.Kind, len(r.Raw)) {
+		t, ok := translate(r.Raw[i], to, &vectors)
 		if !ok {
 			r.release()
 			return errors.New("all interrupt vectors of the process are assigned; release some")
 		}
-		r.Translated = append(r.Translated, pci.TranslatedDescriptor{
-			Type:     raw.Type,
-			Share:    raw.Share,
-			Flags:    raw.Flags,
-			Level:    uint16(levelOf(first)),
-			Group:    affinities[i].group,
-			Vector:   first,
-			Affinity: affinities[i].mask,
-		})
+		r.Translated = append(r.Translated, t)
 		r.messages = r.Expand()
 	}
 	return nil
+}
+
+// translate gives one raw descriptor a vector of the table, with its level, and processors. ok is false when the table is full.
+func translate(raw pci.RawDescriptor, to processors, table *vectorTable) (_ pci.TranslatedDescriptor, ok bool) {
+	first, ok := table.alloc(uint32(max(1, raw.MessageCount)))
+	return pci.TranslatedDescriptor{
+		Type:     raw.Type,
+		Share:    raw.Share,
+		Flags:    raw.Flags,
+		Level:    uint16(levelOf(first)),
+		Group:    to.group,
+		Vector:   first,
+		Affinity: to.mask,
+	}, ok
 }
 
 // release gives the vectors back.

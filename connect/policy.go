@@ -80,13 +80,9 @@ func cpuNames(cpus host.CPUSet) string {
 	return fmt.Sprintf("CPUs %s are", cpus)
 }
 
-// affinities chooses the processors of n interrupts. All of one interrupt are in one group, as Windows has it: of a
-// set that spans groups the group of the lowest CPU is taken, and with Spread each CPU's own.
-func (p Policy) affinities(h *host.Host, kind pci.Kind, n int) ([]processors, error) {
-	cpus, err := usable(h, p.CPUs)
-	if err != nil {
-		return nil, err
-	}
+// affinities chooses the processors of n interrupts from a set that is not empty. All of one interrupt are in one group,
+// as Windows has it: of a set that spans groups the group of the lowest CPU is taken, and with Spread each CPU's own.
+func (p Policy) affinities(cpus host.CPUSet, kind pci.Kind, n int) []processors {
 	list := cpus.CPUs()
 	result := make([]processors, n)
 	for i := range result {
@@ -98,5 +94,5 @@ func (p Policy) affinities(h *host.Host, kind pci.Kind, n int) ([]processors, er
 		group := list[0] / 64
 		result[i] = processors{group: uint16(group), mask: cpus.GroupMask(group)}
 	}
-	return result, nil
+	return result
 }
