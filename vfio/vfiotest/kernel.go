@@ -15,7 +15,7 @@ type Version int
 // The versions, which are those of the virtual machine's kernels.
 const (
 	V6_1   Version = iota // Linux 6.1, Debian 12
-	Newest                // the kernel of Debian's newest backports
+	Newest                // Linux 7.3, the newest in Debian's backports
 )
 
 // String returns "6.1" or "newest".
@@ -34,30 +34,58 @@ func Personality(v Version) Option { return func(k *Kernel) { k.version = v } }
 
 // WithoutIOMMU makes a machine without an IOMMU, or one that was booted without intel_iommu=on: there are no groups,
 // and no VFIO driver takes a device.
-func WithoutIOMMU() Option { return func(k *Kernel) { k.noIOMMU = true } }
+func WithoutIOMMU() Option { return func(k *Kernel) { k.withoutIOMMU = true } }
 
-// VectorLimit makes a host that has only n interrupt vectors left for the MSI or MSI-X messages of one device.
+// WithoutInterruptRemapping makes a machine whose IOMMU cannot check interrupts: VFIO_SET_IOMMU is refused with EPERM
+// unless UnsafeInterrupts is also given, MSI has one message, and an interrupt follows a change of its affinity one
+// interrupt late.
+func WithoutInterruptRemapping() Option { return func(k *Kernel) { k.withoutRemapping = true } }
+
+// UnsafeInterrupts is vfio_iommu_type1's module parameter allow_unsafe_interrupts=1.
+func UnsafeInterrupts() Option { return func(k *Kernel) { k.unsafeInterrupts = true } }
+
+// VectorLimit makes a host that has only n interrupt vectors, 1 or more, for the MSI or MSI-X messages of a device.
 func VectorLimit(n int) Option { return func(k *Kernel) { k.vectorLimit = n } }
 
 // NodeMode has the opening of /dev/vfio/GROUP fail with errno, as EACCES when only root may open it.
-func NodeMode(errno unix.Errno) Option { return func(k *Kernel) { k.nodeMode = errno } }
+func NodeMode(errno unix.Errno) Option { return func(k *Kernel) { k.nodeErrno = errno } }
 
 // Fail has a call fail: see [Kernel.Fail].
 func Fail(call string, errno unix.Errno, nth int) Option {
 	return func(k *Kernel) { k.Fail(call, errno, nth) }
 }
 
-// Kernel is a fake kernel and the machine that it runs on. It implements vfio.Kernel and host.OS. [NewKernel] makes it;
-// Shutdown ends it. All methods are safe for concurrent use.
+// Kernel is a fake kernel and the machine that it runs on: VFIO's containers, groups and devices, the PCI functions
+// behind them with their interrupts, and the part of sysfs and procfs that shows them. It implements vfio.Kernel and
+// host.OS. [NewKernel] makes it; Shutdown ends it. All methods are safe for concurrent use.
+//
+// Real are the file descriptors' numbers, the eventfds, the threads and the CPUs, which are those that the process may
+// use. Modelled are the rules of vfio-pci, interrupt by interrupt; the registers by which the devices are told to
+// interrupt; the driver core's binding and unbinding; the life of host IRQ numbers, their affinity and their counts per
+// CPU. Not modelled are time (nothing takes any, and the moderation timers of e1000e do not run), DMA, and what the
+// devices do beside interrupting.
 type Kernel struct {
-	version     Version
-	noIOMMU     bool
-	vectorLimit int // 0: none
-	nodeMode    unix.Errno
+	version          Version
+	withoutIOMMU     bool
+	withoutRemapping bool
+	unsafeInterrupts bool
+	vectorLimit      int // 0: none
+	nodeErrno        unix.Errno
 
 	host *host.Host
+	cpus host.CPUSet
 
-	mu sync.Mutex
+	mu        sync.Mutex // guards all that follows, and whatever hangs on it
+	released  *sync.Cond // a device was closed, or the machine shut down
+	down      bool
+	faults    []*fault
+	files     map[int]file
+	functions []*function // in the order of their addresses
+	drivers   []*driver
+	groups    []*group
+	irqs      map[int]*irq
+	saved     map[string][]byte // regular files, by name
+	resamples sync.WaitGroup
 }
 
 var (
@@ -65,23 +93,53 @@ var (
 	_ host.OS     = (*Kernel)(nil)
 )
 
-// NewKernel returns a machine as it is after boot.
+// NewKernel returns a machine as it is after boot: the devices of [Machine], with the e1000e and the e1000 bound to
+// their drivers and the others unbound.
 func NewKernel(opts ...Option) *Kernel {
-	k := &Kernel{version: Newest}
+	k := &Kernel{
+		version: Newest,
+		cpus:    processCPUs(),
+		files:   map[int]file{},
+		irqs:    map[int]*irq{},
+		saved:   map[string][]byte{},
+	}
+	k.released = sync.NewCond(&k.mu)
 	for _, set := range opts {
 		set(k)
 	}
 	k.host = host.NewOn(k)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.boot()
 	return k
 }
 
-// Shutdown ends the machine and releases all that it holds, also what its users have left open.
-func (k *Kernel) Shutdown() {}
+// Shutdown ends the machine and releases all that it holds, also what its users have left open. Calls made from then on
+// fail, those that wait are ended.
+func (k *Kernel) Shutdown() {
+	k.mu.Lock()
+	k.down = true
+	for fd := range k.files {
+		k.close(fd)
+	}
+	for _, f := range k.functions {
+		if f.device != nil { // something of it is still mapped
+			f.device.stop()
+		}
+	}
+	k.released.Broadcast()
+	k.mu.Unlock()
+	k.resamples.Wait()
+}
 
 // Host is the host that the machine is.
 func (k *Kernel) Host() *host.Host { return k.host }
 
-// Fail has the nth call from now on (1 is the next) of the named method fail with errno; the ones before and after are
-// not touched. The names are those of the methods that the fake has as a vfio.Kernel and a host.OS, such as
-// "DeviceSetIRQs", "Open" and "WriteFile".
-func (k *Kernel) Fail(call string, errno unix.Errno, nth int) {}
+// enter starts a call: it takes the lock, and tells whether the call is to fail. The caller unlocks in either case.
+func (k *Kernel) enter(call string) error {
+	k.mu.Lock()
+	if k.down {
+		return unix.ENODEV
+	}
+	return k.injected(call)
+}

@@ -1,0 +1,297 @@
+package vfiotest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
+)
+
+// file is what a descriptor stands for: a *container, a *groupFile or a *deviceFile.
+type file interface {
+	// release is called when the descriptor is closed, with the kernel's lock held.
+	release()
+}
+
+// container is what an open of /dev/vfio/vfio makes. It lives as long as its descriptor or its groups.
+type container struct {
+	groups []*group
+	iommu  int // the type that was set; 0 for none
+}
+
+func (c *container) release() {}
+
+// groupFile is an open of /dev/vfio/N.
+type groupFile struct{ group *group }
+
+func (f *groupFile) release() {
+	f.group.file = nil
+	f.group.settle()
+}
+
+// settle lets go of the container when neither the group nor a device of it is open any more.
+func (g *group) settle() {
+	if g.file == nil && g.devices == 0 && g.container != nil {
+		g.unset()
+	}
+}
+
+// unset takes the group out of its container. The last group to go takes the IOMMU driver with it.
+func (g *group) unset() {
+	c := g.container
+	g.container = nil
+	c.groups = slices.DeleteFunc(c.groups, func(h *group) bool { return h == g })
+	if len(c.groups) == 0 {
+		c.iommu = 0
+	}
+}
+
+// install gives a file a descriptor of its own, a real one, so that its number is like no other's.
+func (k *Kernel) install(name string, f file) (int, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return -1, unix.EMFILE
+	}
+	if stale := k.files[fd]; stale != nil { // closed behind the fake's back
+		stale.release()
+	}
+	k.files[fd] = f
+	return fd, nil
+}
+
+// Open opens /dev/vfio/vfio or the node of a group.
+func (k *Kernel) Open(path string) (int, error) {
+	err := k.enter("Open")
+	defer k.mu.Unlock()
+	if err != nil {
+		return -1, err
+	}
+	if path == "/dev/vfio/vfio" {
+		return k.install("vfio", &container{})
+	}
+	for _, g := range k.groups {
+		if path != fmt.Sprintf("/dev/vfio/%d", g.id) || !g.hasNode() {
+			continue
+		}
+		if k.nodeErrno != 0 {
+			return -1, k.nodeErrno
+		}
+		if g.file != nil || g.devices > 0 {
+			return -1, unix.EBUSY
+		}
+		f := &groupFile{group: g}
+		fd, err := k.install(fmt.Sprintf("vfio-group-%d", g.id), f)
+		if err == nil {
+			g.file = f
+		}
+		return fd, err
+	}
+	return -1, unix.ENOENT
+}
+
+// Close closes a descriptor.
+func (k *Kernel) Close(fd int) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.files[fd] == nil {
+		return unix.EBADF
+	}
+	k.close(fd)
+	return nil
+}
+
+func (k *Kernel) close(fd int) {
+	f := k.files[fd]
+	delete(k.files, fd)
+	closeQuietly(fd)
+	f.release()
+}
+
+// lookup returns the file of a descriptor that an ioctl was made on. EBADF when it is not open; ENOTTY when it is
+// something else.
+func lookup[F file](k *Kernel, fd int) (F, error) {
+	f, ok := k.files[fd].(F)
+	if ok {
+		return f, nil
+	}
+	if !open(fd) {
+		return f, unix.EBADF
+	}
+	return f, unix.ENOTTY
+}
+
+// open tells whether a descriptor is open in the process.
+func open(fd int) bool {
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	return err == nil
+}
+
+// enterFile is enter for an ioctl on a file of a certain kind.
+func enterFile[F file](k *Kernel, call string, fd int) (F, error) {
+	if err := k.enter(call); err != nil {
+		var none F
+		return none, err
+	}
+	return lookup[F](k, fd)
+}
+
+// GetAPIVersion answers 0.
+func (k *Kernel) GetAPIVersion(fd int) (int, error) {
+	_, err := enterFile[*container](k, "GetAPIVersion", fd)
+	defer k.mu.Unlock()
+	return uapi.APIVersion, err
+}
+
+// CheckExtension knows the type 1 IOMMU driver in its two versions, and that it can unmap everything at once.
+func (k *Kernel) CheckExtension(fd, extension int) (int, error) {
+	const unmapAll = 9 // VFIO_UNMAP_ALL
+	_, err := enterFile[*container](k, "CheckExtension", fd)
+	defer k.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	switch extension {
+	case uapi.Type1IOMMU, uapi.Type1v2IOMMU, unmapAll:
+		return 1, nil
+	}
+	return 0, nil
+}
+
+// SetIOMMU takes the type 1 IOMMU driver.
+func (k *Kernel) SetIOMMU(fd, iommuType int) error {
+	c, err := enterFile[*container](k, "SetIOMMU", fd)
+	defer k.mu.Unlock()
+	switch {
+	case err != nil:
+		return err
+	case len(c.groups) == 0 || c.iommu != 0:
+		return unix.EINVAL
+	case iommuType != uapi.Type1IOMMU && iommuType != uapi.Type1v2IOMMU:
+		return unix.ENODEV
+	case k.withoutRemapping && !k.unsafeInterrupts:
+		return unix.EPERM
+	}
+	c.iommu = iommuType
+	return nil
+}
+
+// GroupGetStatus tells whether the group is viable and in a container.
+func (k *Kernel) GroupGetStatus(fd int, arg []byte) error {
+	f, err := enterFile[*groupFile](k, "GroupGetStatus", fd)
+	defer k.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := uapi.CheckArg(arg, uapi.GroupStatusMinSize); err != nil {
+		return err
+	}
+	status := uapi.Take[uapi.GroupStatus](arg)
+	if status.Argsz < uapi.GroupStatusMinSize {
+		return unix.EINVAL
+	}
+	status.Flags = 0
+	if f.group.container != nil {
+		status.Flags |= uapi.GroupFlagsContainerSet
+	}
+	if f.group.viable() {
+		status.Flags |= uapi.GroupFlagsViable
+	}
+	uapi.Put(arg, status)
+	return nil
+}
+
+// GroupSetContainer puts the group into a container, if it is viable.
+func (k *Kernel) GroupSetContainer(fd, containerFD int) error {
+	f, err := enterFile[*groupFile](k, "GroupSetContainer", fd)
+	defer k.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if containerFD < 0 && k.version == V6_1 {
+		return unix.EINVAL
+	}
+	if f.group.container != nil {
+		return unix.EINVAL
+	}
+	c, err := lookup[*container](k, containerFD)
+	switch {
+	case err == unix.EBADF:
+		return err
+	case err != nil && k.version == V6_1:
+		return unix.EINVAL
+	case err != nil:
+		return unix.EBADFD
+	case !f.group.viable():
+		return unix.EPERM
+	}
+	f.group.container = c
+	c.groups = append(c.groups, f.group)
+	return nil
+}
+
+// GroupUnsetContainer takes the group out of its container.
+func (k *Kernel) GroupUnsetContainer(fd int) error {
+	f, err := enterFile[*groupFile](k, "GroupUnsetContainer", fd)
+	defer k.mu.Unlock()
+	switch {
+	case err != nil:
+		return err
+	case f.group.container == nil:
+		return unix.EINVAL
+	case f.group.devices > 0:
+		return unix.EBUSY
+	}
+	f.group.unset()
+	return nil
+}
+
+// GroupGetDeviceFD opens a device of the group. A second open gives a second descriptor of the same device.
+func (k *Kernel) GroupGetDeviceFD(fd int, name string) (int, error) {
+	f, err := enterFile[*groupFile](k, "GroupGetDeviceFD", fd)
+	defer k.mu.Unlock()
+	if err != nil {
+		return -1, err
+	}
+	fn, err := f.group.find(name)
+	if err != nil {
+		return -1, err
+	}
+	if c := f.group.container; c == nil || c.iommu == 0 {
+		return -1, unix.EINVAL
+	}
+	opened := &deviceFile{device: fn.device, users: 1}
+	if opened.device == nil {
+		opened.device = newDevice(fn)
+	}
+	deviceFD, err := k.install("vfio-device-"+fn.address.String(), opened)
+	if err != nil {
+		return -1, err
+	}
+	if fn.device == nil {
+		fn.device = opened.device
+		fn.device.start()
+	}
+	fn.device.files++
+	f.group.devices++
+	return deviceFD, nil
+}
+
+// find returns the member that a name means, which may be followed by a VF token: none of these devices has use for one.
+func (g *group) find(name string) (*function, error) {
+	for _, f := range g.members {
+		rest, ok := strings.CutPrefix(name, f.address.String())
+		if !ok || f.gone || f.driver == nil || !f.driver.vfio {
+			continue
+		}
+		switch {
+		case rest == "":
+			return f, nil
+		case rest[0] == ' ' && len(rest) > 1:
+			return nil, unix.EINVAL
+		}
+	}
+	return nil, unix.ENODEV
+}

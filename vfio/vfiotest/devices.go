@@ -1,0 +1,191 @@
+package vfiotest
+
+import (
+	"bytes"
+	_ "embed" // the configuration spaces
+	"fmt"
+
+	"github.com/irqbridge/irqbridge/pci"
+)
+
+// machineConfigs are the configuration spaces of the virtual machine's devices.
+//
+//go:embed devices/machine.txt
+var machineConfigs []byte
+
+// design is what the configuration space of a device does not tell.
+type design struct {
+	bars   [6]barSize
+	model  func(*function) model // nil: memory
+	driver string                // the driver that takes it at boot
+	reset  resetMethod
+	group  int // the IOMMU group
+}
+
+const (
+	kilobyte = 1 << 10
+	megabyte = 1 << 20
+)
+
+var (
+	eduBARs    = [6]barSize{{size: megabyte}}
+	e1000eBARs = [6]barSize{{size: 128 * kilobyte}, {size: 128 * kilobyte}, {size: 32, io: true}, {size: 16 * kilobyte}}
+)
+
+// designs are the devices of the virtual machine (scripts/vm), QEMU 7.2.
+var designs = map[string]design{
+	"0000:00:00.0": {group: 0}, // the host bridge
+	"0000:00:04.0": {group: 1, bars: eduBARs, model: newEDU},
+	"0000:00:05.0": {group: 2, bars: e1000eBARs, model: newE1000E, driver: "e1000e", reset: resetPM},
+	"0000:00:06.0": {group: 3, bars: eduBARs, model: newEDU},
+	"0000:00:07.0": {group: 4, bars: [6]barSize{{size: 16 * kilobyte}}, reset: resetFLR},
+	"0000:00:08.0": {group: 5, bars: [6]barSize{{size: 16 * kilobyte}}},
+	"0000:00:09.0": {group: 6, bars: [6]barSize{{size: 256}}, reset: resetPM},
+	"0000:00:0a.0": {group: 7, bars: [6]barSize{{size: 4 * kilobyte}, {size: 256, io: true}}},
+	"0000:00:1f.0": {group: 8}, // the ISA bridge, SATA and SMBus of the chipset
+	"0000:00:1f.2": {group: 8, bars: [6]barSize{4: {size: 32, io: true}, 5: {size: 4 * kilobyte}}},
+	"0000:00:1f.3": {group: 8, bars: [6]barSize{4: {size: 64, io: true}}},
+	"0000:01:01.0": {group: 6, bars: eduBARs, model: newEDU, reset: resetBus},
+	"0000:01:05.0": {group: 6, bars: [6]barSize{{size: 128 * kilobyte}, {size: 64, io: true}}, model: newE1000, driver: "e1000"},
+}
+
+// boot makes the machine as it is after boot.
+func (k *Kernel) boot() {
+	dumps, err := pci.ReadDump(bytes.NewReader(machineConfigs))
+	if err != nil {
+		panic(fmt.Sprintf("vfiotest: devices/machine.txt: %v", err)) // part of the program
+	}
+	k.drivers = newDrivers()
+	for _, dump := range dumps {
+		k.functions = append(k.functions, k.newFunction(dump))
+	}
+	for _, f := range k.functions {
+		if f.address == addressBridge {
+			f.enable() // the PCI core enables the bridges
+		}
+	}
+	for _, f := range k.functions {
+		if d := k.driver(designs[f.address.String()].driver); d != nil {
+			_ = k.attach(f, d) // nothing stands against it yet
+		}
+	}
+}
+
+// newFunction makes a device from its configuration space and its design.
+func (k *Kernel) newFunction(dump pci.Dump) *function {
+	d := designs[dump.Address.String()]
+	f := &function{kernel: k, address: dump.Address, bars: d.bars, reset: d.reset, vfioDev: -1}
+	decoded, err := pci.Decode(dump.Config)
+	if err != nil {
+		panic(fmt.Sprintf("vfiotest: devices/machine.txt: %v: %v", dump.Address, err)) // part of the program
+	}
+	size := legacySize
+	for _, c := range decoded.Capabilities {
+		switch c.ID {
+		case pci.CapPowerManagement:
+			f.pm = c.Offset
+		case pci.CapPCIExpress:
+			f.express = c.Offset
+			size = extendedSize
+		}
+	}
+	f.config = make([]byte, size)
+	copy(f.config, dump.Config)
+	f.msi, f.msix = decoded.MSI, decoded.MSIX
+	if f.msix != nil {
+		f.table = make([]entry, f.msix.Messages)
+		for i := range f.table {
+			f.table[i].masked = true
+		}
+	}
+	f.writable = writableBits(f, decoded)
+	f.model = memory{}
+	if d.model != nil {
+		f.model = d.model(f)
+	}
+	if decoded.INTx != nil {
+		f.pin = decoded.INTx.Pin
+		f.shownIRQ = int(decoded.INTx.Line)
+	}
+	if f.address.Bus != addressBridge.Bus {
+		f.behind = k.function(addressBridge)
+	}
+	f.gsi = inputOf(f)
+	if !k.withoutIOMMU {
+		f.group = k.groupOf(d.group)
+		f.group.members = append(f.group.members, f)
+	}
+	return f
+}
+
+// inputOf is the I/O APIC input that the function's line ends at, as the q35 machine wires its slots: they take turns at
+// inputs 20 to 23. A bridge passes the lines of the slots behind it on in turns, too.
+func inputOf(f *function) int {
+	slot, line := int(f.address.Device), int(f.pin)-1
+	if f.behind != nil {
+		line = (line + slot) % 4
+		slot = int(f.behind.address.Device)
+	}
+	return 20 + (slot+line)%4
+}
+
+// writableBits are the bits of configuration space that the hardware lets a write change, as QEMU's devices do: a few
+// of the header, little of the capabilities, and all of what lies between them.
+func writableBits(f *function, decoded *pci.Function) []byte {
+	w := make([]byte, len(f.config))
+	for i := headerSize; i < len(w); i++ {
+		w[i] = 0xff
+	}
+	w[offCommand], w[offCommand+1] = 0x07, 0x05 // I/O, memory, bus master; SERR, INTx disable
+	w[0x0c] = 0xff                              // cache line size
+	w[offIntLine] = 0xff
+	for _, c := range decoded.Capabilities {
+		clear(w[c.Offset : c.Offset+capabilitySize(f.config, c)])
+		switch c.ID {
+		case pci.CapPowerManagement:
+			w[c.Offset+pmControl], w[c.Offset+pmControl+1] = pmState, 0x1f // state; PME enable, data select
+		case pci.CapMSI:
+			w[c.Offset+msiFlags] = msiEnable | msiQueue
+		case pci.CapMSIX:
+			w[c.Offset+msixFlags+1] = (msixEnable | msixMaskAll) >> 8
+		case pci.CapPCIExpress:
+			w[c.Offset+0x08] = 0x0f // device control: error reporting
+		}
+	}
+	for _, c := range decoded.ExtendedCapabilities {
+		clear(w[c.Offset:min(c.Offset+0x48, len(w))])
+	}
+	return w
+}
+
+// capabilitySize is the length of a capability of the first 256 bytes, rounded up to 4.
+func capabilitySize(config []byte, c pci.Capability) int {
+	switch c.ID {
+	case pci.CapPowerManagement:
+		return 8
+	case pci.CapMSI:
+		size := 0x0c
+		if config[c.Offset+msiFlags]&0x80 != 0 { // PCI_MSI_FLAGS_64BIT
+			size += 4
+		}
+		if config[c.Offset+msiFlags+1]&(msiMaskable>>8) != 0 {
+			size += 8
+		}
+		return size
+	case pci.CapMSIX:
+		return 12
+	case pci.CapPCIExpress:
+		return 0x3c
+	}
+	return 4
+}
+
+// function returns the function at an address; nil when there is none.
+func (k *Kernel) function(a pci.Address) *function {
+	for _, f := range k.functions {
+		if f.address == a {
+			return f
+		}
+	}
+	return nil
+}

@@ -1,0 +1,426 @@
+package vfiotest
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/irqbridge/irqbridge/vfio/host"
+)
+
+// processCPUs are the CPUs that the process may use, which are the machine's.
+func processCPUs() host.CPUSet {
+	cpus, err := affinityOf(os.Getpid())
+	if err != nil || cpus.Empty() {
+		return host.CPUSetOf(0)
+	}
+	return cpus
+}
+
+// root is the tree of files.
+func (k *Kernel) root() node {
+	return node{dir: func() map[string]node {
+		entries := k.savedDir("")
+		entries["sys"] = node{dir: k.sysDir}
+		entries["proc"] = node{dir: k.procDir}
+		entries["dev"] = directory(map[string]node{"vfio": {dir: k.nodeDir}})
+		return entries
+	}}
+}
+
+// nodeDir is /dev/vfio.
+func (k *Kernel) nodeDir() map[string]node {
+	entries := map[string]node{"vfio": {}}
+	for _, g := range k.groups {
+		if g.hasNode() {
+			entries[strconv.Itoa(g.id)] = node{}
+		}
+	}
+	return entries
+}
+
+func (k *Kernel) sysDir() map[string]node {
+	unsafeInterrupts := "N\n"
+	if k.unsafeInterrupts {
+		unsafeInterrupts = "Y\n"
+	}
+	return map[string]node{
+		"bus":     directory(map[string]node{"pci": {dir: k.busDir}}),
+		"class":   {dir: k.classDir},
+		"devices": {dir: k.devicesDir},
+		"kernel":  {dir: k.kernelDir},
+		"module": directory(map[string]node{
+			"e1000": directory(nil), "e1000e": directory(nil), "pci_stub": directory(nil), "vfio": directory(nil), "vfio_pci": directory(nil),
+			"vfio_iommu_type1": directory(map[string]node{
+				"parameters": directory(map[string]node{"allow_unsafe_interrupts": text(unsafeInterrupts)}),
+			}),
+		}),
+	}
+}
+
+// busDir is /sys/bus/pci.
+func (k *Kernel) busDir() map[string]node {
+	return map[string]node{
+		"devices": {dir: func() map[string]node {
+			entries := map[string]node{}
+			for _, f := range k.functions {
+				entries[f.address.String()] = node{link: "../../../" + f.devicePath()}
+			}
+			return entries
+		}},
+		"drivers": {dir: func() map[string]node {
+			entries := map[string]node{}
+			for _, d := range k.drivers {
+				entries[d.name] = node{dir: func() map[string]node { return k.driverDir(d) }}
+			}
+			return entries
+		}},
+		"drivers_probe": {write: k.probe},
+	}
+}
+
+// driverDir is /sys/bus/pci/drivers/DRIVER.
+func (k *Kernel) driverDir(d *driver) map[string]node {
+	entries := map[string]node{
+		"bind":   {write: func(s string) error { return k.bind(d, s) }},
+		"unbind": {write: func(s string) error { return k.unbind(d, s) }},
+		"module": {link: "../../../../module/" + d.module},
+	}
+	for _, f := range k.functions {
+		if f.driver == d {
+			entries[f.address.String()] = node{link: "../../../../" + f.devicePath()}
+		}
+	}
+	return entries
+}
+
+// classDir is /sys/class, as far as it shows what PCI devices are used for.
+func (k *Kernel) classDir() map[string]node {
+	entries := map[string]node{"block": directory(nil), "iommu": directory(nil)}
+	if !k.withoutIOMMU {
+		entries["iommu"] = directory(map[string]node{"dmar0": {link: "../../devices/virtual/iommu/dmar0"}})
+	}
+	interfaces, groups, devices := map[string]node{}, map[string]node{}, map[string]node{}
+	for _, f := range k.functions {
+		if f.netdev != "" {
+			interfaces[f.netdev] = node{link: fmt.Sprintf("../../%s/net/%s", f.devicePath(), f.netdev)}
+		}
+		if f.vfioDev >= 0 {
+			name := fmt.Sprintf("vfio%d", f.vfioDev)
+			devices[name] = node{link: fmt.Sprintf("../../%s/vfio-dev/%s", f.devicePath(), name)}
+		}
+	}
+	for _, g := range k.groups {
+		if g.hasNode() {
+			groups[strconv.Itoa(g.id)] = node{link: fmt.Sprintf("../../devices/virtual/vfio/%d", g.id)}
+		}
+	}
+	entries["net"], entries["vfio"], entries["vfio-dev"] = directory(interfaces), directory(groups), directory(devices)
+	return entries
+}
+
+// devicesDir is /sys/devices.
+func (k *Kernel) devicesDir() map[string]node {
+	online := text(k.cpus.List() + "\n")
+	return map[string]node{
+		"pci0000:00": {dir: func() map[string]node { return k.childrenOf(nil) }},
+		"system":     directory(map[string]node{"cpu": directory(map[string]node{"online": online, "possible": online, "present": online})}),
+	}
+}
+
+// childrenOf are the directories of the functions behind a bridge, or on the root bus.
+func (k *Kernel) childrenOf(bridge *function) map[string]node {
+	entries := map[string]node{}
+	for _, f := range k.functions {
+		if f.behind == bridge {
+			entries[f.address.String()] = node{dir: f.dir}
+		}
+	}
+	return entries
+}
+
+// kernelDir is /sys/kernel.
+func (k *Kernel) kernelDir() map[string]node {
+	entries := map[string]node{"irq": {dir: k.irqInfoDir}, "iommu_groups": directory(nil)}
+	if !k.withoutIOMMU {
+		entries["iommu_groups"] = node{dir: k.groupsDir}
+	}
+	return entries
+}
+
+// groupsDir is /sys/kernel/iommu_groups.
+func (k *Kernel) groupsDir() map[string]node {
+	groups := map[string]node{}
+	for _, g := range k.groups {
+		members := map[string]node{}
+		for _, f := range g.members {
+			members[f.address.String()] = node{link: "../../../../" + f.devicePath()}
+		}
+		groups[strconv.Itoa(g.id)] = directory(map[string]node{
+			"devices":          directory(members),
+			"reserved_regions": text("0x00000000fee00000 0x00000000feefffff msi\n"),
+			"type":             text("DMA\n"),
+		})
+	}
+	return groups
+}
+
+// irqInfoDir is /sys/kernel/irq.
+func (k *Kernel) irqInfoDir() map[string]node {
+	entries := map[string]node{}
+	for n, i := range k.irqs {
+		entries[strconv.Itoa(n)] = node{dir: func() map[string]node {
+			counts := make([]string, 0, k.cpus.Len())
+			for cpu := range k.cpus.All() {
+				counts = append(counts, strconv.FormatUint(i.counts[cpu], 10))
+			}
+			return map[string]node{
+				"actions":       text(strings.Join(i.names(), ",") + "\n"),
+				"chip_name":     text(i.chip + "\n"),
+				"hwirq":         text(strconv.Itoa(i.hwirq) + "\n"),
+				"name":          text(i.flow + "\n"),
+				"per_cpu_count": text(strings.Join(counts, ",") + "\n"),
+				"type":          text(i.trigger() + "\n"),
+				"wakeup":        text("disabled\n"),
+			}
+		}}
+	}
+	return entries
+}
+
+// devicePath is where the function's directory is, below /sys.
+func (f *function) devicePath() string {
+	if f.behind != nil {
+		return f.behind.devicePath() + "/" + f.address.String()
+	}
+	return "devices/pci0000:00/" + f.address.String()
+}
+
+// dir is the function's directory in sysfs.
+func (f *function) dir() map[string]node {
+	k := f.kernel
+	up := strings.Repeat("../", strings.Count(f.devicePath(), "/"))
+	hex := func(off, width int) node {
+		return text(fmt.Sprintf("0x%0*x\n", 2*width, littleEndian(f.config[off:off+width])))
+	}
+	enabled := "0\n"
+	if f.enables > 0 && f.device == nil {
+		enabled = fmt.Sprintf("%d\n", f.enables)
+	}
+	entries := k.childrenOf(f)
+	for name, n := range map[string]node{
+		"vendor":           hex(0x00, 2),
+		"device":           hex(0x02, 2),
+		"subsystem_vendor": text(f.subsystem(0)),
+		"subsystem_device": text(f.subsystem(2)),
+		"class":            hex(0x09, 3),
+		"revision":         hex(0x08, 1),
+		"config":           {read: f.configFile},
+		"resource":         text(f.resources()),
+		"enable":           text(enabled),
+		"irq":              text(fmt.Sprintf("%d\n", f.currentIRQ())),
+		"numa_node":        text("-1\n"),
+		"local_cpulist":    text(k.cpus.List() + "\n"),
+		"power_state":      text(f.powerState() + "\n"),
+		"modalias":         text(f.modalias()),
+		"driver_override":  {read: f.readOverride, write: f.writeOverride},
+		"subsystem":        {link: up + "bus/pci"},
+	} {
+		entries[name] = n
+	}
+	if f.reset != resetNone {
+		entries["reset_method"] = text(string(f.reset) + "\n")
+	}
+	if f.driver != nil {
+		entries["driver"] = node{link: up + "bus/pci/drivers/" + f.driver.name}
+	}
+	if f.group != nil {
+		entries["iommu_group"] = node{link: fmt.Sprintf("%skernel/iommu_groups/%d", up, f.group.id)}
+	}
+	if f.vfioDev >= 0 {
+		entries["vfio-dev"] = directory(map[string]node{fmt.Sprintf("vfio%d", f.vfioDev): directory(nil)})
+	}
+	if f.netdev != "" {
+		entries["net"] = directory(map[string]node{f.netdev: directory(map[string]node{
+			"flags":     text("0x1002\n"), // broadcast, multicast; not up
+			"operstate": text("down\n"),
+		})})
+	}
+	if f.messages != nil {
+		kind := "msi\n"
+		if f.msixEnabled() {
+			kind = "msix\n"
+		}
+		irqs := map[string]node{}
+		for _, i := range f.messages {
+			irqs[strconv.Itoa(i.number)] = text(kind)
+		}
+		entries["msi_irqs"] = directory(irqs)
+	}
+	return entries
+}
+
+// configFile is what the attribute config holds: the hardware's configuration space.
+func (f *function) configFile() string {
+	p := make([]byte, len(f.config))
+	f.readConfig(p, 0)
+	return string(p)
+}
+
+// subsystem is the subsystem's vendor or, 2 further, device. A bridge has none in its header.
+func (f *function) subsystem(off int) string {
+	if f.config[0x0e]&0x7f != 0 {
+		return "0x0000\n"
+	}
+	return fmt.Sprintf("0x%04x\n", f.word(0x2c+off))
+}
+
+// currentIRQ is the number of the line's interrupt or, while MSI is enabled, of the first message's.
+func (f *function) currentIRQ() int {
+	if i := f.messages[0]; i != nil && f.msiEnabled() {
+		return i.number
+	}
+	if f.pin == 0 {
+		return 0
+	}
+	return f.shownIRQ
+}
+
+// powerState is the attribute power_state. Linux 6.1 does not know it before a driver asked.
+func (f *function) powerState() string {
+	switch {
+	case f.power() != 0:
+		return "D3hot"
+	case f.driver == nil && f.enables == 0 && f.kernel.version == V6_1:
+		return "unknown"
+	}
+	return "D0"
+}
+
+// resources is the attribute resource: start, end and flags (IORESOURCE_*) of each BAR.
+func (f *function) resources() string {
+	const (
+		io, memory, readOnlySizes = 0x100, 0x200, 0x40000
+		none                      = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
+	)
+	var b strings.Builder
+	for i, bar := range f.bars {
+		if bar.size == 0 {
+			b.WriteString(none)
+			continue
+		}
+		register := littleEndian(f.config[offBAR0+4*i : offBAR0+4*i+4])
+		start, flags := register&^0xf, uint64(memory)
+		if bar.io {
+			start, flags = register&^0x3, io|1
+		} else if register&0x4 != 0 {
+			flags |= 0x100000 | 0x4 // IORESOURCE_MEM_64
+		}
+		fmt.Fprintf(&b, "0x%016x 0x%016x 0x%016x\n", start, start+bar.size-1, flags|readOnlySizes)
+	}
+	return b.String() + strings.Repeat(none, 7)
+}
+
+// modalias is the attribute modalias, by which drivers are found.
+func (f *function) modalias() string {
+	class := littleEndian(f.config[0x09:0x0c])
+	subvendor, subdevice := f.subsystem(0), f.subsystem(2)
+	return fmt.Sprintf("pci:v%08Xd%08Xsv0000%sd0000%sbc%02Xsc%02Xi%02X\n", f.word(0), f.word(2),
+		strings.ToUpper(subvendor[2:6]), strings.ToUpper(subdevice[2:6]), class>>16, class>>8&0xff, class&0xff)
+}
+
+func (f *function) readOverride() string {
+	if f.override == "" {
+		return "(null)\n"
+	}
+	return f.override + "\n"
+}
+
+// writeOverride sets driver_override. A newline, or nothing, clears it.
+func (f *function) writeOverride(s string) error {
+	if len(s) >= os.Getpagesize()-1 {
+		return unix.EINVAL
+	}
+	s, _, _ = strings.Cut(s, "\x00")
+	s, _, _ = strings.Cut(s, "\n")
+	f.override = s
+	return nil
+}
+
+// procDir is /proc.
+func (k *Kernel) procDir() map[string]node {
+	return map[string]node{
+		"interrupts": {read: k.interruptTable},
+		"irq":        {dir: k.irqDir},
+		"swaps":      text("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"),
+		"self":       directory(map[string]node{"mountinfo": text(""), "cgroup": text("0::/\n")}),
+	}
+}
+
+// irqDir is /proc/irq.
+func (k *Kernel) irqDir() map[string]node {
+	entries := map[string]node{"default_smp_affinity": text(k.cpus.Mask() + "\n")}
+	for n, i := range k.irqs {
+		if i.shown {
+			entries[strconv.Itoa(n)] = node{dir: i.dir}
+		}
+	}
+	return entries
+}
+
+// dir is /proc/irq/N.
+func (i *irq) dir() map[string]node {
+	effective := host.CPUSetOf(i.cpu)
+	entries := map[string]node{
+		"smp_affinity":            {read: func() string { return i.affinity.Mask() + "\n" }, write: i.writeMask},
+		"smp_affinity_list":       {read: func() string { return i.affinity.List() + "\n" }, write: i.writeList},
+		"effective_affinity":      text(effective.Mask() + "\n"),
+		"effective_affinity_list": text(effective.List() + "\n"),
+		"node":                    text("0\n"),
+		"spurious":                text("count 0\nunhandled 0\nlast_unhandled 0 ms\n"),
+	}
+	for _, name := range i.names() {
+		entries[name] = directory(nil)
+	}
+	return entries
+}
+
+// writeList is a write to smp_affinity_list. A CPU that the machine cannot have is ERANGE.
+func (i *irq) writeList(s string) error {
+	cpus, err := host.ParseCPUList(s)
+	if err != nil {
+		return unix.EINVAL
+	}
+	for cpu := range cpus.All() {
+		if cpu > i.kernel.lastCPU() {
+			return unix.ERANGE
+		}
+	}
+	return i.setAffinity(cpus)
+}
+
+// writeMask is a write to smp_affinity. A CPU that the machine cannot have is EOVERFLOW.
+func (i *irq) writeMask(s string) error {
+	cpus, err := host.ParseCPUMask(s)
+	if err != nil {
+		return unix.EINVAL
+	}
+	for cpu := range cpus.All() {
+		if cpu > i.kernel.lastCPU() {
+			return unix.EOVERFLOW
+		}
+	}
+	return i.setAffinity(cpus)
+}
+
+// lastCPU is the highest CPU number that the machine can have.
+func (k *Kernel) lastCPU() int {
+	last := 0
+	for cpu := range k.cpus.All() {
+		last = cpu
+	}
+	return last
+}
