@@ -309,7 +309,10 @@ func TestFailedBindIsUndone(t *testing.T) {
 		},
 		{
 			"no privilege", func(k *driverCore) { k.faults["/run/irqbridge/bind/0000:00:05.0.json"] = unix.EACCES }, fs.ErrPermission,
-			[]string{"only root may change the driver of a device; nothing was changed; run with sudo"},
+			[]string{
+				"0000:00:05.0: bind to vfio-pci: record its state in /run/irqbridge/bind/0000:00:05.0.json: permission denied: " +
+					"only root may change the driver of a device; nothing was changed; run with sudo",
+			},
 		},
 		{
 			"the override", func(k *driverCore) { k.faults["/sys/bus/pci/devices/0000:00:05.0/driver_override"] = unix.EROFS }, unix.EROFS,

@@ -43,7 +43,11 @@ func (p *Plan) Run(ctx context.Context) error {
 		default:
 			cause = join(cause, p.undo(ctx, p.Steps[:i]))
 		}
-		return deviceError(p.Address, p.op, fmt.Errorf("%v: %w", s, bare(err)), cause, remedy)
+		what := s.String()
+		if s.kind == stepSave {
+			what = "record its state in " + s.Path
+		}
+		return deviceError(p.Address, p.op, fmt.Errorf("%s: %w", what, bare(err)), cause, remedy)
 	}
 	return nil
 }
