@@ -201,7 +201,7 @@ func (h *Host) groupNotes(d Device) []string {
 
 // PlanUnbind plans to give the device at a back to what it had before [Host.PlanBind]'s plan first ran: its driver, or
 // none, and its driver_override. Without a record of that, a device on a VFIO driver is taken from it and the kernel picks
-// a driver; a device on another driver stays as it is.
+// a driver. A device that neither VFIO nor its override keeps where it is, stays there.
 func (h *Host) PlanUnbind(a pci.Address) (*Plan, error) {
 	p := &Plan{Address: a, host: h, op: "give it back"}
 	d, err := h.Device(a)
@@ -219,6 +219,10 @@ func (h *Host) PlanUnbind(a pci.Address) (*Plan, error) {
 		r = nil
 	}
 	switch {
+	case r != nil && d.Driver != "" && d.Driver != r.Driver && !d.VFIO && d.DriverOverride != d.Driver:
+		// Somebody else has given it away since, and may have a disk mounted on it by now.
+		p.Driver = d.Driver
+		p.Notes = append(p.Notes, "it was given to "+driverName(d.Driver)+" by other means since, and stays there; the record of "+r.String()+" is dropped")
 	case r != nil:
 		p.Driver, p.op = r.Driver, "give it back to "+r.String()
 		if r.Driver != "" && r.Driver != d.Driver && !h.os.Exists(driversDir+"/"+r.Driver) {

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -182,6 +183,38 @@ func TestRecordOfAnotherDevice(t *testing.T) {
 	require.NoError(t, p.Run(t.Context()))
 	require.NoError(t, k.planUnbind("0000:00:05.0").Run(t.Context()))
 	assert.Equal(t, "e1000e", k.device("0000:00:05.0").Driver)
+}
+
+// TestDriverGivenByOtherMeans is about a device that was bound here, and that the administrator then gave to a driver by hand.
+func TestDriverGivenByOtherMeans(t *testing.T) {
+	k := benchMachine(t)
+	k.driver("nvme")
+	k.takes["nvme"] = []string{"0000:00:04.0"}
+	require.NoError(t, k.planBind("0000:00:04.0", "vfio-pci", false).Run(t.Context()))
+	for file, value := range map[string]string{
+		"/sys/bus/pci/drivers/vfio-pci/unbind": "0000:00:04.0\n", "/sys/bus/pci/devices/0000:00:04.0/driver_override": "\n",
+	} {
+		require.NoError(t, k.WriteFile(file, []byte(value)))
+	}
+	require.NoError(t, k.WriteFile("/sys/bus/pci/drivers_probe", []byte("0000:00:04.0\n")))
+	p := k.planUnbind("0000:00:04.0")
+	assert.Equal(t, []string{"+ rm /run/irqbridge/bind/0000:00:04.0.json"}, steps(p))
+	assert.Equal(t, []string{"it was given to driver nvme by other means since, and stays there; the record of no driver is dropped"}, p.Notes)
+	require.NoError(t, p.Run(t.Context()))
+	assert.Equal(t, "nvme", k.device("0000:00:04.0").Driver)
+}
+
+// TestBindToADriverThatIsNotVFIO is as easily undone.
+func TestBindToADriverThatIsNotVFIO(t *testing.T) {
+	k := benchMachine(t)
+	k.driver("uio_pci_generic")
+	before := k.snapshot()
+	p := k.planBind("0000:01:05.0", "uio_pci_generic", false)
+	assert.Empty(t, p.Notes, "the group does not matter")
+	require.NoError(t, p.Run(t.Context()))
+	assert.Equal(t, "uio_pci_generic", k.device("0000:01:05.0").Driver)
+	require.NoError(t, k.planUnbind("0000:01:05.0").Run(t.Context()))
+	assert.Equal(t, before, k.snapshot())
 }
 
 func TestDamagedRecord(t *testing.T) {
@@ -505,6 +538,59 @@ func TestFormerDriverThatIsNoLongerLoaded(t *testing.T) {
 	require.ErrorContains(t, err, "no PCI driver e1000e is loaded; modprobe e1000e, or remove /run/irqbridge/bind/0000:00:05.0.json to let the kernel pick a driver")
 	_, err = k.host().PlanUnbind(addr(t, "0000:00:1f.0"))
 	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
+// TestAnySequenceIsReversible binds a device here and there, with failures in between. A failure leaves everything as it was,
+// and giving the device back leads to where it came from.
+func TestAnySequenceIsReversible(t *testing.T) {
+	drivers := []string{"vfio-pci", "mlx5-vfio-pci", "uio_pci_generic", "e1000e"}
+	faults := []string{
+		"", "/run/irqbridge/bind/0000:00:05.0.json", "remove /run/irqbridge/bind/0000:00:05.0.json",
+		"/sys/bus/pci/devices/0000:00:05.0/driver_override", "/sys/bus/pci/drivers_probe",
+	}
+	for _, driver := range drivers {
+		faults = append(faults, "/sys/bus/pci/drivers/"+driver+"/bind", "/sys/bus/pci/drivers/"+driver+"/unbind")
+	}
+	rapid.Check(t, func(r *rapid.T) {
+		k := benchMachine(t)
+		for _, driver := range drivers {
+			k.driver(driver)
+		}
+		if rapid.Bool().Draw(r, "starts without a driver") {
+			require.NoError(r, os.Remove(k.root+place("0000:00:05.0")+"/driver"))
+		}
+		if rapid.Bool().Draw(r, "starts with an override") {
+			k.file(place("0000:00:05.0")+"/driver_override", "e1000e\n")
+		}
+		k.once = true
+		original := k.snapshot()
+		for range rapid.IntRange(1, 6).Draw(r, "length") {
+			var plan *Plan
+			var err error
+			if driver := rapid.SampledFrom(append(drivers, "")).Draw(r, "driver, or back"); driver == "" {
+				plan, err = k.host().PlanUnbind(addr(t, "0000:00:05.0"))
+			} else {
+				plan, err = k.host().PlanBind(addr(t, "0000:00:05.0"), driver, false)
+			}
+			require.NoError(r, err)
+			before := k.snapshot()
+			fault := rapid.SampledFrom(faults).Draw(r, "fault")
+			k.faults[fault] = unix.EIO
+			err = plan.Run(t.Context())
+			delete(k.faults, fault)
+			switch {
+			case err == nil && plan.Driver != "":
+				require.Equal(r, plan.Driver, k.device("0000:00:05.0").Driver)
+			case err != nil && !strings.HasPrefix(fault, "remove"):
+				require.ErrorIs(r, err, unix.EIO)
+				require.Equal(r, before, k.snapshot())
+			}
+		}
+		plan, err := k.host().PlanUnbind(addr(t, "0000:00:05.0"))
+		require.NoError(r, err)
+		require.NoError(r, plan.Run(t.Context()))
+		require.Equal(r, original, k.snapshot())
+	})
 }
 
 func TestStepsAreShellCommands(t *testing.T) {

@@ -15,7 +15,7 @@ import "io/fs"
 //	/sys/kernel/irq/N/type, /proc/interrupts, /proc/irq/N/{smp_affinity_list,effective_affinity_list}
 //	/sys/devices/system/cpu/online, /proc/self/cgroup and the cpuset it names
 //	/sys/class/block, /sys/class/net, /sys/class/nvme, /sys/class/nvme-subsystem (links, and dev, flags and holders
-//	    below them), /sys/fs/btrfs, /proc/self/mountinfo, /proc/swaps
+//	    below them), /sys/fs/btrfs, /sys/class/tty/console/active and the links beside it, /proc/self/mountinfo, /proc/swaps
 //	/proc/PID/comm and the links /proc/PID/fd/N
 //
 // Files that are written: driver_override of the device, drivers/DRIVER/bind and unbind, drivers_probe, smp_affinity_list.

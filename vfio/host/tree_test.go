@@ -113,7 +113,8 @@ type driverCore struct {
 	mu       sync.Mutex
 	takes    map[string][]string // addresses that a driver takes by their IDs, by driver
 	refuses  map[string]error    // what a driver's probe function answers, by driver
-	faults   map[string]error    // what a file answers, by path
+	faults   map[string]error    // what a file answers, by path; "read " and "remove " in front name these operations
+	once     bool                // a fault happens only once
 	forgets  map[string]bool     // drivers whose bind succeeds without an effect
 	released chan struct{}       // when set, unbind blocks until it is closed
 	blocked  chan struct{}       // closed once unbind blocks
@@ -142,6 +143,9 @@ func (k *driverCore) fault(name string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := k.faults[name]; err != nil {
+		if k.once {
+			delete(k.faults, name)
+		}
 		return &fs.PathError{Op: "open", Path: name, Err: err}
 	}
 	return nil
