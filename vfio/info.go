@@ -192,8 +192,8 @@ func decodeSparse(capability []byte, size uint64) ([]Area, error) {
 	return areas, nil
 }
 
-// queryIRQ asks for one interrupt index. EINVAL means that the device has none of it: that is how the kernel answers
-// for Err on a conventional PCI device.
+// queryIRQ asks for one interrupt index. EINVAL means that the device has none of it: that is how Linux 6.1 and 6.12
+// answer for Err on a conventional PCI device, where 7.3 has one.
 func queryIRQ(k uapi.Kernel, fd int, index IRQIndex) (IRQInfo, error) {
 	arg := make([]byte, uapi.Size[uapi.IRQInfo]())
 	uapi.Put(arg, uapi.IRQInfo{Argsz: uint32(len(arg)), Index: uint32(index)})

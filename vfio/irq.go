@@ -69,7 +69,7 @@ func (d *Device) EnableIRQs(index IRQIndex, start int, fds []int) error {
 	case len(fds) == 0:
 		return fail(nil, "no eventfds were given", "")
 	case start < 0 || start >= info.Count || len(fds) > info.Count-start:
-		return fail(nil, fmt.Sprintf("vectors %d to %d were named, but it has %d", start, start+len(fds)-1, info.Count), "")
+		return fail(nil, fmt.Sprintf("vectors %d to %d were named; it has %d, counted from 0", start, start+len(fds)-1, info.Count), "")
 	}
 
 	d.life.RLock()

@@ -93,6 +93,9 @@ func TestMSIX(t *testing.T) {
 		require.NoError(t, regs.Write32(0xd0, 1<<24))
 		require.NoError(t, regs.Write32(0xc8, 1<<24))
 		assert.Equal(t, uint64(1), wait(t, fds[4]))
+		// Reset the device (CTRL 0x00, RST) before its messages are disabled, as a driver does. QEMU 7.2 ends with a failed
+		// assertion when MSI-X is disabled while e1000e still throttles an interrupt, for 128 µs after each.
+		require.NoError(t, regs.Write32(0x00, 1<<26))
 	})
 }
 
@@ -213,7 +216,6 @@ func TestEnableRefusals(t *testing.T) {
 		d := m.Open(t, m.EDU)
 		fd := newEventFD(t)
 		require.ErrorIs(t, d.EnableIRQs(vfio.MSIX, 0, []int{fd}), vfio.ErrNotSupported)
-		require.ErrorIs(t, d.EnableIRQs(vfio.Err, 0, []int{fd}), vfio.ErrNotSupported)
 		require.ErrorIs(t, d.EnableIRQs(7, 0, []int{fd}), vfio.ErrNotFound)
 		require.ErrorIs(t, d.DisableIRQs(7), vfio.ErrNotFound)
 		require.ErrorIs(t, d.TriggerIRQ(7, 0, 1), vfio.ErrNotFound)
