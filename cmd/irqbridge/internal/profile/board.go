@@ -3,7 +3,6 @@ package profile
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 
 	"github.com/irqbridge/irqbridge/pci"
@@ -28,7 +27,6 @@ var ErrNoAnswer = errors.New("the status register reads all ones: the device doe
 // Board is a profile at work on one device, for one kind of interrupt. It touches the device only when told to. Handlers of
 // different messages may be used at the same time; Enable and Disable are for one goroutine.
 type Board struct {
-	kind            pci.Kind
 	enable, disable []op
 	handlers        map[int]*Handler
 }
@@ -60,13 +58,12 @@ type op struct {
 // On finds the profile's registers in a device whose BARs bar returns, for interrupts of the given kind. It fails when the profile
 // does not describe the kind, and when a register that it uses lies outside of its BAR.
 func (p *Profile) On(kind pci.Kind, bar func(index int) (BAR, error)) (*Board, error) {
-	i := slices.IndexFunc(p.Interrupts, func(i Interrupts) bool { return slices.Contains(i.Kinds, kind) })
-	if i < 0 {
+	described := p.For(kind)
+	if described == nil {
 		return nil, fmt.Errorf("profile %s describes %v, not %v", p.Name, p.Kinds(), kind)
 	}
 	f := finder{profile: p, bar: bar, bars: map[int]BAR{}}
-	described := p.Interrupts[i]
-	b := &Board{kind: kind, handlers: map[int]*Handler{}}
+	b := &Board{handlers: map[int]*Handler{}}
 	b.enable, b.disable = f.ops(described.Enable), f.ops(described.Disable)
 	for _, m := range described.Messages {
 		b.handlers[m.Message] = &Handler{

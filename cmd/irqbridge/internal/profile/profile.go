@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/irqbridge/irqbridge/pci"
@@ -79,4 +80,29 @@ func (p *Profile) Kinds() []pci.Kind {
 	}
 	slices.Sort(kinds)
 	return kinds
+}
+
+// String gives the step as the format describes it: "write IMS 0x4".
+func (s Step) String() string {
+	switch s.Action {
+	case Write:
+		return fmt.Sprintf("write %s 0x%x", s.Register, s.Value)
+	case WriteStatus:
+		return fmt.Sprintf("write %s status", s.Register)
+	case Read:
+		return "read " + s.Register
+	case Set:
+		return fmt.Sprintf("set %s 0x%x", s.Register, s.Value)
+	default:
+		return fmt.Sprintf("clear %s 0x%x", s.Register, s.Value)
+	}
+}
+
+// For returns how interrupts of a kind are driven, nil when the profile does not describe the kind.
+func (p *Profile) For(kind pci.Kind) *Interrupts {
+	i := slices.IndexFunc(p.Interrupts, func(i Interrupts) bool { return slices.Contains(i.Kinds, kind) })
+	if i < 0 {
+		return nil
+	}
+	return &p.Interrupts[i]
 }

@@ -1,0 +1,166 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio"
+	"github.com/irqbridge/irqbridge/vfio/host"
+)
+
+// System is what a command line is run on.
+type System struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// Kernel is where devices and their host are; nil for the running one.
+	Kernel vfio.Kernel
+}
+
+// schema is the version of the JSON output.
+const schema = 1
+
+// Main runs a command line, without the program's name, and returns the exit status. Cancelling ctx ends what is under way in order:
+// interrupts are disconnected and devices closed.
+func Main(ctx context.Context, args []string, sys System) int {
+	out := &output{w: sys.Stdout}
+	a := &app{stdin: sys.Stdin, stdout: out, stderr: sys.Stderr, kernel: sys.Kernel, host: host.New("/")}
+	if sys.Kernel != nil {
+		a.host = sys.Kernel.Host()
+	}
+	root := a.command()
+	root.SetArgs(args)
+	root.SetIn(sys.Stdin)
+	root.SetOut(out)
+	root.SetErr(sys.Stderr)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && !a.started {
+		err = &failure{exitUsage, err, cmd.CommandPath() + " --help"}
+	}
+	if err == nil {
+		err = out.err
+	}
+	if err != nil {
+		a.complain(err)
+	}
+	return exitCode(err)
+}
+
+// app is one run of the program.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	kernel         vfio.Kernel // nil: the running one
+	host           *host.Host
+	started        bool // a verb began; what failed before that is the command line's fault
+}
+
+// open opens a device on the app's kernel.
+func (a *app) open(address pci.Address) (*vfio.Device, error) {
+	if a.kernel == nil {
+		return vfio.Open(address)
+	}
+	return vfio.Open(address, vfio.OnKernel(a.kernel))
+}
+
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "irqbridge",
+		Short: "PCI interrupts in user space: see them, map them, connect them, prove them",
+		Long: `irqbridge shows the interrupts of a PCI device as resource descriptors, maps them as Windows' IoConnectInterruptEx does
+(CONNECT_FULLY_SPECIFIED), and runs service routines for them on pinned threads, through Linux VFIO.
+
+A first look, without hardware:     irqbridge demo
+A device on the bench:              irqbridge list
+                                    irqbridge show 0000:00:04.0
+                                    irqbridge bind 0000:00:04.0
+                                    irqbridge connect 0000:00:04.0 --raise 100
+                                    irqbridge unbind 0000:00:04.0`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("no verb given")
+			}
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				return fmt.Errorf("there is no verb %q; did you mean %s?", args[0], strings.Join(near, " or "))
+			}
+			return fmt.Errorf("there is no verb %q", args[0])
+		},
+	}
+	root.AddCommand(a.listCommand(), a.showCommand(), a.mapCommand(), a.bindCommand(), a.unbindCommand(), a.connectCommand(),
+		a.demoCommand(), a.versionCommand())
+	return root
+}
+
+// verb makes a RunE of f. From its first line on, a failure is no longer one of the command line, unless it says so itself.
+func (a *app) verb(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		a.started = true
+		err := f(cmd.Context(), args)
+		var wrong *failure
+		if errors.As(err, &wrong) && wrong.code == exitUsage && wrong.next == "" {
+			wrong.next = cmd.CommandPath() + " --help"
+		}
+		return err
+	}
+}
+
+// usage is a mistake in the command line that cobra does not see.
+func usage(format string, args ...any) error {
+	return &failure{code: exitUsage, err: fmt.Errorf(format, args...)}
+}
+
+// parseAddress reads a device's address from the command line.
+func parseAddress(s string) (pci.Address, error) {
+	address, err := pci.ParseAddress(s)
+	if err != nil {
+		return address, &failure{exitUsage, err, "irqbridge list"}
+	}
+	return address, nil
+}
+
+func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.stdout, format, args...) }
+
+// note tells the user something that is not data.
+func (a *app) note(format string, args ...any) {
+	fmt.Fprintf(a.stderr, "irqbridge: "+format+"\n", args...)
+}
+
+// printJSON prints one value, indented.
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.stdout)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// progress shows what is under way on a terminal, in place; elsewhere it shows nothing. An empty text clears the line.
+func (a *app) progress(format string, args ...any) {
+	if f, ok := a.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		fmt.Fprintf(f, "\r\x1b[K"+format, args...)
+	}
+}
+
+// output keeps the first error of writing, so that a full disk is not a success.
+type output struct {
+	w   io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.w.Write(p)
+	if err != nil && o.err == nil {
+		o.err = fmt.Errorf("write standard output: %w", err)
+	}
+	return n, err
+}

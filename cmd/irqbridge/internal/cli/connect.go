@@ -1,0 +1,473 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/irqbridge/irqbridge/cmd/irqbridge/internal/profile"
+	"github.com/irqbridge/irqbridge/connect"
+	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio"
+	"github.com/irqbridge/irqbridge/vfio/host"
+)
+
+// connectJSON is the output of connect --json.
+type connectJSON struct {
+	Schema     int             `json:"schema"`
+	Address    pci.Address     `json:"address"`
+	Kind       string          `json:"kind"`
+	Interrupts []connectedJSON `json:"interrupts"`
+}
+
+// connectedJSON is one interrupt. HostIRQ is null when the host shows none.
+type connectedJSON struct {
+	Message           int               `json:"message"`
+	Vector            uint32            `json:"vector"`
+	Irql              uint8             `json:"irql"`
+	HostIRQ           *int              `json:"hostIRQ"`
+	CPUs              string            `json:"cpus"`
+	EffectiveAffinity string            `json:"effectiveAffinity"`
+	Raised            uint64            `json:"raised"`
+	Serviced          uint64            `json:"serviced"`
+	Calls             uint64            `json:"calls"`
+	Claimed           uint64            `json:"claimed"`
+	WrongCPU          uint64            `json:"wrongCPU"`
+	Delivered         map[string]uint64 `json:"delivered"`
+}
+
+// connectOptions are the flags of connect.
+type connectOptions struct {
+	kind     string
+	messages int
+	cpus     string
+	profile  string
+	loopback bool
+	raise    int
+	duration time.Duration
+	json     bool
+	dryRun   bool
+}
+
+func (a *app) connectCommand() *cobra.Command {
+	var o connectOptions
+	var cmd *cobra.Command
+	cmd = &cobra.Command{
+		Use:   "connect BDF",
+		Short: "Connect a service routine to every interrupt of a device, raise them, and tell what arrived where",
+		Long: `connect opens a device that is bound to VFIO, assigns interrupts to it, maps the descriptors, connects a service routine to each on
+pinned threads, and switches the interrupts on in the device by a profile: a small file that names the board's registers. With
+--raise it makes the device interrupt and waits for each interrupt to be serviced; without, it counts what arrives until --duration
+or Ctrl-C. Then the device is switched off again, disconnected and closed.
+
+The profiles edu and e1000e are part of the program, and one that fits the device's ids is used by itself. --loopback needs none: the
+kernel signals in place of the device, which proves the way from the eventfd to the service routine and nothing before it.`,
+		Example: `  irqbridge connect 04:00.0 --raise 100
+  irqbridge connect 05:00.0 --kind msix --cpus 1 --raise 100 --json
+  irqbridge connect 05:00.0 --loopback --raise 10
+  irqbridge connect 05:00.0 --profile ./board.json --duration 1m`,
+		Args: cobra.ExactArgs(1),
+		RunE: a.verb(func(ctx context.Context, args []string) error {
+			address, err := parseAddress(args[0])
+			if err != nil {
+				return err
+			}
+			if o.cpus == "" && cmd.Flags().Changed("cpus") {
+				return usage("--cpus: want CPUs, such as 0-3,8")
+			}
+			policy, err := o.policy()
+			if err != nil {
+				return err
+			}
+			return a.connect(ctx, address, policy, o)
+		}),
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.kind, "kind", "auto", "auto, intx, msi or msix; auto is the best that the device has")
+	f.IntVar(&o.messages, "messages", 0, "at most `N` messages; 0 for all")
+	f.StringVar(&o.cpus, "cpus", "", "serve and deliver on these CPUs, such as 0-3,8 (default: all that the process may use)")
+	f.StringVar(&o.profile, "profile", "", "the board's profile: `NAME` of one in the program, or a file")
+	f.BoolVar(&o.loopback, "loopback", false, "have the kernel signal in place of the device")
+	f.IntVar(&o.raise, "raise", 0, "raise each interrupt `N` times")
+	f.DurationVar(&o.duration, "duration", 0, "stop after this time, such as 10s (default: when all is raised, or at Ctrl-C)")
+	f.BoolVar(&o.json, "json", false, "print one JSON object")
+	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be done, and do not open the device")
+	cmd.MarkFlagsMutuallyExclusive("profile", "loopback")
+	return cmd
+}
+
+// policy reads the flags that choose interrupts. Its errors are the command line's.
+func (o *connectOptions) policy() (connect.Policy, error) {
+	p := connect.Policy{Messages: o.messages}
+	var err error
+	switch {
+	case o.messages < 0:
+		return p, usage("--messages %d: want 1 or more, or 0 for all", o.messages)
+	case o.raise < 0:
+		return p, usage("--raise %d: want 0 or more", o.raise)
+	case o.duration < 0:
+		return p, usage("--duration %v: want a time that is not negative", o.duration)
+	}
+	if o.kind != "auto" {
+		if p.Kind, err = pci.ParseKind(o.kind); err != nil {
+			return p, usage("--kind %s: want auto, intx, msi or msix", o.kind)
+		}
+	}
+	if p.CPUs, err = host.ParseCPUList(o.cpus); err != nil {
+		return p, usage("--cpus %s: %w", o.cpus, err)
+	}
+	return p, nil
+}
+
+func (a *app) connect(ctx context.Context, address pci.Address, policy connect.Policy, o connectOptions) error {
+	p, err := readProfile(o.profile)
+	if err != nil {
+		return err
+	}
+	d, err := a.host.Device(address)
+	if err != nil {
+		return explainAbsent(address, err)
+	}
+	if err := a.checkCPUs(address, policy.CPUs); err != nil {
+		return err
+	}
+	src := source{p, o.loopback}
+	how, err := src.choose(d, o.raise)
+	if err != nil {
+		return err
+	}
+	if f, err := a.function(address); err == nil {
+		if err := offersKind(address, f, policy.Kind); err != nil {
+			return err
+		}
+	}
+	if o.dryRun {
+		return a.planConnect(d, policy, src, how, o)
+	}
+	device, err := a.open(address)
+	if err != nil {
+		return err
+	}
+	if o.duration > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.duration)
+		defer cancel()
+	}
+	code, err := a.exercise(ctx, device, policy, src, how, o)
+	if err := errors.Join(err, device.Close()); err != nil {
+		return err
+	}
+	return exit(code)
+}
+
+// readProfile finds a profile by the flag's value: one of the program's, or a file.
+func readProfile(name string) (*profile.Profile, error) {
+	if name == "" {
+		return nil, nil
+	}
+	if p := profile.Named(name); p != nil {
+		return p, nil
+	}
+	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		var names []string
+		for _, p := range profile.Embedded() {
+			names = append(names, p.Name)
+		}
+		return nil, usage("--profile %s: there is no file of that name, nor is it one of the program's: %s", name, strings.Join(names, ", "))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return profile.Parse(name, data)
+}
+
+// checkCPUs refuses CPUs that the host does not have or the process may not use, before the device is touched.
+func (a *app) checkCPUs(address pci.Address, cpus host.CPUSet) error {
+	online, err := a.host.OnlineCPUs()
+	if err != nil {
+		return err
+	}
+	allowed, err := a.host.AllowedCPUs()
+	if err != nil {
+		return err
+	}
+	usable := online.And(allowed)
+	next := fmt.Sprintf("irqbridge connect %v --cpus %s", address, usable)
+	if absent := cpus.Minus(online); !absent.Empty() {
+		return &failure{exitFailed, fmt.Errorf("--cpus %s: CPU %s is not online; the host has %s", cpus, absent, online), next}
+	}
+	if outside := cpus.Minus(allowed); !outside.Empty() {
+		return &failure{exitFailed, fmt.Errorf("--cpus %s: CPU %s is not allowed to this process, which may use %s", cpus, outside, allowed), next}
+	}
+	return nil
+}
+
+// choose completes a source for a device, and says in words what it is.
+func (s *source) choose(d host.Device, raise int) (string, error) {
+	id := fmt.Sprintf("%04x:%04x", d.VendorID, d.DeviceID)
+	if s.loopback {
+		return "loopback", nil
+	}
+	if s.profile != nil {
+		if !s.profile.Matches(profile.ID{Vendor: d.VendorID, Device: d.DeviceID}) {
+			return fmt.Sprintf("profile %s, which is not for %s", s.profile.Name, id), nil
+		}
+		return "profile " + s.profile.Name, nil
+	}
+	if s.profile = profile.ForDevice(profile.ID{Vendor: d.VendorID, Device: d.DeviceID}); s.profile != nil {
+		return fmt.Sprintf("profile %s, chosen for %s", s.profile.Name, id), nil
+	}
+	if raise > 0 {
+		return "", unsupported(fmt.Sprintf("irqbridge connect %v --loopback --raise %d, or give --profile FILE", d.Address, raise),
+			"%v: the program has no profile for %s, so it does not know how to raise its interrupts", d.Address, id)
+	}
+	return "no profile: what arrives is counted", nil
+}
+
+// exercise connects, raises or watches, reports and disconnects.
+func (a *app) exercise(ctx context.Context, device *vfio.Device, policy connect.Policy, src source, how string, o connectOptions) (int, error) {
+	ctx, silenced := context.WithCancelCause(ctx)
+	defer silenced(nil)
+	s, err := startSession(device, policy, src, silenced)
+	if err != nil {
+		return exitFailed, err
+	}
+	a.tellBeginning(s, how, o)
+	var raiseErr error
+	if o.raise > 0 {
+		raiseErr = s.raise(ctx, o.raise, func(message int, done uint64) { a.progress("message %d: %d of %d", message, done, o.raise) })
+	} else {
+		a.watch(ctx, s)
+	}
+	a.progress("")
+	observeErr := s.observe()
+	problems := s.diagnose()
+	stopErr := s.stop()
+	if o.json {
+		err = a.printJSON(s.json())
+	} else {
+		s.print(a, how, src.loopback)
+	}
+	code := a.tellEnd(ctx, s, o, problems)
+	return code, errors.Join(raiseErr, observeErr, stopErr, err)
+}
+
+// tellBeginning says what was decided without being asked for.
+func (a *app) tellBeginning(s *session, how string, o connectOptions) {
+	address := s.device.Address()
+	if o.json {
+		a.note("%v: %s", address, how)
+	}
+	if s.resources.Shortfall != nil {
+		a.note("%v: fewer interrupts than the device has: %v", address, s.resources.Shortfall)
+	}
+	for _, r := range s.rows {
+		if err := r.interrupt.Affinity().IRQErr; err != nil {
+			a.note("%v: the host's affinity of its interrupts is not set, only that of the threads: %v", address, err)
+			break
+		}
+	}
+	if pid := s.device.Host().IRQBalance(); pid != 0 {
+		a.note("irqbalance (process %d) runs, and may move interrupts to other CPUs at any time", pid)
+	}
+}
+
+// watch waits for the end, and on a terminal shows that something happens.
+func (a *app) watch(ctx context.Context, s *session) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		var calls uint64
+		for _, r := range s.rows {
+			calls += r.routine.calls.Load()
+		}
+		a.progress("%d calls of service routines; Ctrl-C ends", calls)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// tellEnd reports what went wrong, and returns the exit status.
+func (a *app) tellEnd(ctx context.Context, s *session, o connectOptions, problems []problem) int {
+	code := exitOK
+	for _, r := range s.rows {
+		switch {
+		case o.raise == 0:
+		case r.trigger == nil:
+			a.note("%v: message %d was not raised: the profile does not say how", s.device.Address(), r.message.Index)
+			code = max(code, exitPartial)
+		case r.serviced < uint64(o.raise):
+			code = exitFailed
+		}
+		if err := r.interrupt.Err(); err != nil && !errors.Is(err, os.ErrClosed) {
+			a.note("%v", err)
+			code = exitFailed
+		}
+	}
+	for _, p := range problems {
+		a.note("%v: %s", s.device.Address(), p.what)
+		if p.next != "" {
+			fmt.Fprintf(a.stderr, "next: %s\n", p.next)
+		}
+	}
+	switch cause := context.Cause(ctx); {
+	case cause == nil:
+	case !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded):
+		a.note("%v: stopped: %v", s.device.Address(), cause)
+		code = exitFailed
+	case o.raise > 0:
+		a.note("%v: stopped before all was raised", s.device.Address())
+	}
+	return code
+}
+
+func (s *session) json() connectJSON {
+	j := connectJSON{Schema: schema, Address: s.device.Address(), Kind: s.resources.Kind.String(), Interrupts: []connectedJSON{}}
+	for _, r := range s.rows {
+		c := connectedJSON{
+			Message: r.message.Index, Vector: r.parameters.Vector, Irql: r.parameters.Irql, CPUs: r.routine.cpus.List(),
+			EffectiveAffinity: r.effective.List(), Raised: r.raised, Serviced: r.serviced, Calls: r.routine.calls.Load(),
+			Claimed: r.routine.claimed.Load(), WrongCPU: r.routine.wrongCPU.Load(), Delivered: countsByCPU(r.delivered),
+		}
+		if r.irqFound {
+			c.HostIRQ = &r.irq.Number
+		}
+		j.Interrupts = append(j.Interrupts, c)
+	}
+	return j
+}
+
+// print is the table for people.
+func (s *session) print(a *app, how string, loopback bool) {
+	a.printf("%v  %s  %s\n", s.device.Address(), interruptsOf(s.resources.Kind, len(s.rows)), how)
+	s.table().print(a.stdout, "", 0)
+	s.printTotals(a)
+	if loopback {
+		a.printf("loopback proves the way from the eventfd to the service routine; not the device, its message or the host's delivery\n")
+	}
+}
+
+func (s *session) printTotals(a *app) {
+	var raised, serviced, wrong, unclaimed uint64
+	for _, r := range s.rows {
+		raised, serviced, wrong = raised+r.raised, serviced+r.serviced, wrong+r.routine.wrongCPU.Load()
+		unclaimed += r.routine.calls.Load() - r.routine.claimed.Load()
+	}
+	if raised > 0 {
+		a.printf("%d raised, %d serviced, %d calls outside the CPUs asked for\n", raised, serviced, wrong)
+	}
+	if unclaimed > 0 {
+		a.printf("%d calls were not claimed: the status register did not say that the device interrupts, as with a shared line or a moderation timer\n", unclaimed)
+	}
+}
+
+func (s *session) table() *table {
+	t := newTable(">MSG", ">VECTOR", ">IRQL", "MODE", "CPUS", ">HOST IRQ", "EFFECTIVE", "DELIVERED", ">RAISED", ">SERVICED", "RAN ON")
+	for _, r := range s.rows {
+		irq := "-"
+		if r.irqFound {
+			irq = fmt.Sprint(r.irq.Number)
+		}
+		mode := "latched"
+		if r.parameters.InterruptMode == connect.LevelSensitive {
+			mode = "level"
+		}
+		ran := byCPU(r.routine.callsByCPU())
+		if unclaimed := r.routine.calls.Load() - r.routine.claimed.Load(); unclaimed > 0 {
+			ran += fmt.Sprintf(" (%d not claimed)", unclaimed)
+		}
+		t.add(r.message.Index, fmt.Sprintf("0x%x", r.parameters.Vector), r.parameters.Irql, mode, r.routine.cpus,
+			irq, orDash(r.effective), byCPU(r.delivered), r.raised, r.serviced, ran)
+	}
+	return t
+}
+
+// planConnect is connect --dry-run.
+func (a *app) planConnect(d host.Device, policy connect.Policy, src source, how string, o connectOptions) error {
+	f, err := a.function(d.Address)
+	if err != nil {
+		return err
+	}
+	if err := offersKind(d.Address, f, policy.Kind); err != nil {
+		return err
+	}
+	online, err := a.host.OnlineCPUs()
+	if err != nil {
+		return err
+	}
+	if policy.CPUs.Empty() {
+		policy.CPUs = online
+	}
+	list, kind, err := connect.Plan(f, policy, policy.CPUs)
+	if err != nil {
+		return fmt.Errorf("%v: %w", d.Address, err)
+	}
+	messages := list.Expand()
+	if len(messages) == 0 {
+		return unsupported("", "%v: the device has no interrupts", d.Address)
+	}
+	last := len(messages) - 1
+	a.printf("%v  %s  %s\n", d.Address, interruptsOf(kind, len(messages)), how)
+	printParameters(a.stdout, list, "", tableLimit)
+	a.printf("+ open /dev/vfio/%d and the device in it; memory decoding on\n", d.Group)
+	index := vfio.IndexOf(kind)
+	a.printf("+ enable %v vectors 0 to %d, an eventfd each%s\n", index, last, when(kind != pci.KindINTx, "; bus master on"))
+	a.printf("+ echo %s > /proc/irq/N/smp_affinity_list, for the host IRQ N of each\n", policy.CPUs)
+	var described *profile.Interrupts
+	if src.profile != nil {
+		if described = src.profile.For(kind); described == nil {
+			return otherKind(d.Address, src.profile, kind)
+		}
+		a.printSteps("enable in the device", described.Enable)
+		for _, m := range described.Messages {
+			if m.Message <= last {
+				a.printSteps(fmt.Sprintf("message %d: enable", m.Message), m.Enable)
+			}
+		}
+	}
+	switch {
+	case o.raise > 0 && src.loopback:
+		a.printf("+ trigger %v vectors 0 to %d in the kernel, %s each\n", index, last, plural(o.raise, "time"))
+	case o.raise > 0:
+		for _, m := range described.Messages {
+			if m.Message <= last {
+				a.printSteps(fmt.Sprintf("message %d: raise %s", m.Message, plural(o.raise, "time")), m.Raise)
+			}
+		}
+	}
+	if described != nil {
+		for _, m := range slices.Backward(described.Messages) {
+			if m.Message <= last {
+				a.printSteps(fmt.Sprintf("message %d: disable", m.Message), m.Disable)
+			}
+		}
+		a.printSteps("disable in the device", described.Disable)
+	}
+	a.printf("+ disable %v%s; close the device\n", index, when(kind != pci.KindINTx, "; bus master off"))
+	if !d.VFIO {
+		return &failure{exitFailed, fmt.Errorf("%v: connect would fail: the device is not bound to a VFIO driver", d.Address), "irqbridge bind " + d.Address.String()}
+	}
+	return nil
+}
+
+func (a *app) printSteps(what string, steps []profile.Step) {
+	if len(steps) == 0 {
+		return
+	}
+	var list []string
+	for _, s := range steps {
+		list = append(list, s.String())
+	}
+	a.printf("+ %s: %s\n", what, strings.Join(list, ", "))
+}

@@ -1,0 +1,157 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio/host"
+)
+
+// deviceJSON is what list and show say of a device in common.
+type deviceJSON struct {
+	Address         pci.Address `json:"address"`
+	Vendor          string      `json:"vendor"`
+	Device          string      `json:"device"`
+	Class           string      `json:"class"`
+	Revision        string      `json:"revision"`
+	SubsystemVendor string      `json:"subsystemVendor"`
+	SubsystemDevice string      `json:"subsystemDevice"`
+	*hostJSON
+	Interrupts interruptsJSON `json:"interrupts"`
+	// Truncated means that the configuration space could not be read to its end: interrupts may be missing above.
+	Truncated bool `json:"truncated"`
+}
+
+// hostJSON is the host's side of a device; a dump has none.
+type hostJSON struct {
+	Driver         string `json:"driver"` // "" for none
+	DriverOverride string `json:"driverOverride"`
+	VFIO           bool   `json:"vfio"`
+	IOMMUGroup     *int   `json:"iommuGroup"` // null for none
+	NUMANode       *int   `json:"numaNode"`   // null when the host does not say
+	PowerState     string `json:"powerState"`
+}
+
+// interruptsJSON is what the device offers; a kind that it does not have is absent.
+type interruptsJSON struct {
+	INTx *intxJSON `json:"intx,omitempty"`
+	MSI  *msiJSON  `json:"msi,omitempty"`
+	MSIX *msixJSON `json:"msix,omitempty"`
+}
+
+type intxJSON struct {
+	Pin  uint8 `json:"pin"`
+	Line uint8 `json:"line"`
+}
+
+type msiJSON struct {
+	Offset          int    `json:"offset"`
+	Messages        int    `json:"messages"`
+	Enabled         bool   `json:"enabled"`
+	EnabledMessages int    `json:"enabledMessages"`
+	Address64       bool   `json:"address64"`
+	Maskable        bool   `json:"maskable"`
+	Address         string `json:"address"`
+	Data            string `json:"data"`
+}
+
+type msixJSON struct {
+	Offset       int          `json:"offset"`
+	Messages     int          `json:"messages"`
+	Enabled      bool         `json:"enabled"`
+	FunctionMask bool         `json:"functionMask"`
+	Table        locationJSON `json:"table"`
+	PBA          locationJSON `json:"pba"`
+}
+
+type locationJSON struct {
+	BAR    int    `json:"bar"`
+	Offset uint32 `json:"offset"`
+}
+
+func newDeviceJSON(address pci.Address, f *pci.Function) deviceJSON {
+	return deviceJSON{
+		Address: address, Vendor: hex16(f.VendorID), Device: hex16(f.DeviceID), Class: fmt.Sprintf("0x%06x", uint32(f.Class)),
+		Revision: fmt.Sprintf("0x%02x", f.RevisionID), SubsystemVendor: hex16(f.SubsystemVendorID), SubsystemDevice: hex16(f.SubsystemID),
+		Interrupts: newInterruptsJSON(f), Truncated: f.Truncated,
+	}
+}
+
+func newHostJSON(d host.Device) *hostJSON {
+	return &hostJSON{
+		Driver: d.Driver, DriverOverride: d.DriverOverride, VFIO: d.VFIO, PowerState: d.PowerState,
+		IOMMUGroup: unlessNegative(d.Group), NUMANode: unlessNegative(d.NUMANode),
+	}
+}
+
+func newInterruptsJSON(f *pci.Function) interruptsJSON {
+	var j interruptsJSON
+	if i := f.INTx; i != nil {
+		j.INTx = &intxJSON{i.Pin, i.Line}
+	}
+	if m := f.MSI; m != nil {
+		j.MSI = &msiJSON{
+			m.Offset, m.Messages, m.Enabled, m.EnabledMessages, m.Address64, m.Maskable,
+			fmt.Sprintf("0x%x", m.Address), fmt.Sprintf("0x%x", m.Data),
+		}
+	}
+	if m := f.MSIX; m != nil {
+		j.MSIX = &msixJSON{
+			m.Offset, m.Messages, m.Enabled, m.FunctionMask,
+			locationJSON{m.Table.BAR, m.Table.Offset},
+			locationJSON{m.PBA.BAR, m.PBA.Offset},
+		}
+	}
+	return j
+}
+
+func hex16(v uint16) string { return fmt.Sprintf("0x%04x", v) }
+
+func unlessNegative(n int) *int {
+	if n < 0 {
+		return nil
+	}
+	return &n
+}
+
+// offers names the interrupts that a function has: "INTA, MSI 1, MSI-X 5".
+func offers(f *pci.Function) string {
+	var list []string
+	if f.INTx != nil {
+		list = append(list, pinName(f.INTx))
+	}
+	if f.MSI != nil {
+		list = append(list, fmt.Sprintf("MSI %d", f.MSI.Messages))
+	}
+	if f.MSIX != nil {
+		list = append(list, fmt.Sprintf("MSI-X %d", f.MSIX.Messages))
+	}
+	if hidesInterrupts(f) {
+		list = append(list, "rest not readable")
+	}
+	if len(list) == 0 {
+		return "none"
+	}
+	return strings.Join(list, ", ")
+}
+
+// hidesInterrupts tells whether the configuration space ended where MSI and MSI-X could still have followed.
+func hidesInterrupts(f *pci.Function) bool { return f.Truncated && f.Size < 256 }
+
+func pinName(i *pci.INTx) string { return "INT" + string('A'+rune(i.Pin-1)) }
+
+func driverName(d host.Device) string {
+	if d.Driver == "" {
+		return "-"
+	}
+	return d.Driver
+}
+
+// orDash is the list of CPUs for people.
+func orDash(cpus host.CPUSet) string {
+	if cpus.Empty() {
+		return "-"
+	}
+	return cpus.List()
+}

@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/irqbridge/irqbridge/pci"
+)
+
+// problem is a finding and what to do about it.
+type problem struct {
+	what string
+	next string
+}
+
+// evidence is what can be read about an interrupt that was raised and not serviced.
+type evidence struct {
+	kind     pci.Kind
+	message  int
+	loopback bool
+	config   *pci.Function // as the hardware has it, nil when it cannot be read
+	calls    uint64
+	claimed  uint64
+	arrived  uint64 // deliveries that the host counted
+	irqFound bool
+	fault    error  // of the service routine's register accesses
+	register string // of the status condition
+	mask     uint64
+	status   uint64 // now
+	readErr  error  // of reading it now
+}
+
+// diagnose finds out why interrupts were not serviced. It has to run before they are disconnected.
+func (s *session) diagnose() []problem {
+	var problems []problem
+	for _, r := range s.rows {
+		if r.serviced == r.raised {
+			continue
+		}
+		e := evidence{
+			kind: s.resources.Kind, message: r.message.Index, loopback: s.board == nil,
+			calls: r.routine.calls.Load(), claimed: r.routine.claimed.Load(), irqFound: r.irqFound,
+		}
+		for _, n := range r.delivered {
+			e.arrived += n
+		}
+		if config, err := s.device.Host().Config(s.device.Address()); err == nil {
+			e.config, _ = pci.Decode(config)
+		}
+		if h := r.routine.handler; h != nil {
+			e.fault = h.Fault()
+			e.register, e.mask = h.StatusRegister()
+			e.status, e.readErr = h.Status()
+		}
+		cause, next := e.explain()
+		problems = append(problems, problem{
+			fmt.Sprintf("message %d: %d of %d raised interrupts were serviced: %s", e.message, r.serviced, r.raised, cause), next,
+		})
+	}
+	return problems
+}
+
+// explain names the first cause that fits, going the way of the interrupt from its end to its beginning: what happened late on the
+// way proves all that lies before.
+func (e *evidence) explain() (cause, next string) {
+	status := fmt.Sprintf("%s reads 0x%x, & 0x%x is 0x%x", e.register, e.status, e.mask, e.status&e.mask)
+	message := e.kind != pci.KindINTx
+	hardware := e.config
+	if hardware == nil {
+		hardware = &pci.Function{Command: pci.CommandMemory | pci.CommandBusMaster}
+	}
+	switch {
+	case e.loopback:
+		return "the kernel's trigger did not get to the service routine", "irqbridge show, and see whether the interrupt is enabled; dmesg"
+	case e.fault != nil:
+		return "the service routine could not read the device: " + e.fault.Error(), "check BAR and offset of " + e.register + " in the profile, power and memory decoding"
+	case hardware.Command&pci.CommandMemory == 0:
+		return "memory decoding is off, so register writes do not reach the device", "find who switched it off; setpci -s … COMMAND"
+	case e.calls > e.claimed:
+		return fmt.Sprintf("the service routine ran %d times and claimed %d: the status did not say that this interrupt was pending (%s)", e.calls, e.claimed, status),
+			"check status register and mask in the profile: another cause may share the interrupt"
+	case e.arrived > e.claimed:
+		return fmt.Sprintf("the host counted %d deliveries and the service routine ran %d times: its thread gets no CPU, or the interrupt is masked", e.arrived, e.calls),
+			"choose other CPUs with --cpus"
+	case message && hardware.Command&pci.CommandBusMaster == 0:
+		return "bus mastering is off, so the device's messages are lost without a trace", "find who switched it off; setpci -s … COMMAND"
+	case e.kind == pci.KindMSI && hardware.MSI != nil && !hardware.MSI.Enabled:
+		return "MSI is off in the device's capability", "find who switched it off, or reset the device"
+	case e.kind == pci.KindMSI && hardware.MSI != nil && hardware.MSI.Mask&(1<<e.message) != 0:
+		return "the message is masked in the MSI capability", "find who masked it"
+	case e.kind == pci.KindMSIX && hardware.MSIX != nil && !hardware.MSIX.Enabled:
+		return "MSI-X is off in the device's capability", "find who switched it off, or reset the device"
+	case e.kind == pci.KindMSIX && hardware.MSIX != nil && hardware.MSIX.FunctionMask:
+		return "all messages are masked in the MSI-X capability", "find who masked them"
+	case e.readErr != nil:
+		return "the status register cannot be read: " + e.readErr.Error(), "check BAR and offset of " + e.register + " in the profile"
+	case e.status&e.mask == 0:
+		return fmt.Sprintf("nothing arrived, and the device does not report the interrupt either (%s)", status),
+			"check the raise steps in the profile: register, value, and whether the enable steps let it through"
+	case !message && hardware.Command&pci.CommandINTxDisable != 0:
+		return fmt.Sprintf("the device reports the interrupt (%s), but its line is switched off in COMMAND", status), "irqbridge connect again; if it stays so, reset the device"
+	default:
+		return fmt.Sprintf("the device reports the interrupt (%s), but it did not arrive: it is masked in the device, or routed to another message", status),
+			"check the enable steps in the profile"
+	}
+}

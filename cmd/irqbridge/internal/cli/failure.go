@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio"
+	"github.com/irqbridge/irqbridge/vfio/host"
+)
+
+// The exit statuses; the package documentation says what they mean.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitPartial     = 3
+	exitUnsupported = 4
+)
+
+// failure is an error with an exit status and what to type next.
+type failure struct {
+	code int
+	err  error // nil: all has been said already
+	next string
+}
+
+func (f *failure) Error() string {
+	if f.err == nil {
+		return fmt.Sprintf("exit status %d", f.code)
+	}
+	return f.err.Error()
+}
+
+func (f *failure) Unwrap() error { return f.err }
+
+// exit ends a verb that has told its problems itself.
+func exit(code int) error {
+	if code == exitOK {
+		return nil
+	}
+	return &failure{code: code}
+}
+
+// unsupported says that the device or the host cannot do what was asked.
+func unsupported(next, format string, args ...any) error {
+	return &failure{exitUnsupported, fmt.Errorf(format, args...), next}
+}
+
+func exitCode(err error) int {
+	var f *failure
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &f):
+		return f.code
+	}
+	for _, impossible := range []error{vfio.ErrNotSupported, vfio.ErrNoIOMMU, vfio.ErrNoInterruptRemapping, host.ErrNoIOMMU} {
+		if errors.Is(err, impossible) {
+			return exitUnsupported
+		}
+	}
+	return exitFailed
+}
+
+// complain tells the user of an error: what failed and why on one line, what to type on the next.
+func (a *app) complain(err error) {
+	what, next := err.Error(), ""
+	var (
+		ours      *failure
+		operation *vfio.OpError
+		onHost    *host.Error
+	)
+	switch {
+	case errors.As(err, &ours):
+		if ours.err == nil {
+			return
+		}
+		what, next = ours.err.Error(), ours.next
+		if next == "" && errors.Unwrap(ours.err) != nil {
+			a.complain(ours.err)
+			return
+		}
+	case errors.As(err, &operation):
+		what, next = describeOperation(operation), a.nextAfter(operation)
+	case errors.As(err, &onHost):
+		what = sentence(onHost.Subject+": "+onHost.Op, onHost.Err, onHost.Cause)
+		next = onHost.Remedy
+	}
+	a.note("%s", what)
+	if next != "" {
+		fmt.Fprintf(a.stderr, "next: %s\n", next)
+	}
+}
+
+func describeOperation(e *vfio.OpError) string {
+	what := fmt.Sprintf("%v: %s", e.Address, e.Op)
+	if e.Index != vfio.NoIndex {
+		what += " " + e.Index.String()
+	}
+	if e.Vector >= 0 {
+		what += fmt.Sprintf(" vector %d", e.Vector)
+	}
+	return sentence(what, e.Err, e.Cause)
+}
+
+// sentence puts the cause before the kernel's word for it: the reader wants the first and may search for the second.
+func sentence(what string, err error, cause string) string {
+	switch {
+	case err == nil && cause == "":
+		return what
+	case err == nil:
+		return what + ": " + cause
+	case cause == "":
+		return what + ": " + err.Error()
+	default:
+		return fmt.Sprintf("%s: %s (%v)", what, cause, err)
+	}
+}
+
+// nextAfter is the next step, as a command of this program where it has one.
+func (a *app) nextAfter(e *vfio.OpError) string {
+	switch {
+	case errors.Is(e, vfio.ErrNotFound) && e.Index == vfio.NoIndex && e.Op == "open":
+		return "irqbridge list"
+	case errors.Is(e, vfio.ErrNotBound):
+		return "irqbridge bind " + e.Address.String()
+	case errors.Is(e, vfio.ErrNotViable):
+		if addresses := a.blockers(e.Address); len(addresses) > 0 {
+			return "irqbridge bind " + strings.Join(addresses, " ")
+		}
+	}
+	return e.Remedy
+}
+
+// blockers lists the members of a device's IOMMU group that keep it from being viable.
+func (a *app) blockers(address pci.Address) []string {
+	d, err := a.host.Device(address)
+	if err != nil || d.Group < 0 {
+		return nil
+	}
+	g, err := a.host.Group(d.Group)
+	if err != nil {
+		return nil
+	}
+	var list []string
+	for _, b := range g.Blockers() {
+		list = append(list, b.Address.String())
+	}
+	return list
+}

@@ -1,0 +1,331 @@
+package cli
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/irqbridge/irqbridge/cmd/irqbridge/internal/profile"
+	"github.com/irqbridge/irqbridge/connect"
+	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio"
+	"github.com/irqbridge/irqbridge/vfio/host"
+)
+
+const (
+	// serviceDeadline is how long a raised interrupt may take to be serviced. A healthy one takes microseconds; the rest is for
+	// emulators and loaded machines.
+	serviceDeadline = 2 * time.Second
+	// toleratedMisses is how many interrupts a message may miss before it is not raised any more; one that was never serviced is
+	// given up at the first.
+	toleratedMisses = 3
+)
+
+// session is one device with every interrupt connected.
+type session struct {
+	device    *vfio.Device
+	resources *connect.Resources
+	board     *profile.Board // nil without a profile
+	rows      []*row         // by message
+	stopped   bool
+}
+
+// row is one connected interrupt and what happened to it.
+type row struct {
+	message    pci.Message
+	parameters connect.Parameters
+	interrupt  *connect.Interrupt
+	routine    *routine
+	before     map[int]uint64 // /proc/interrupts when it was connected
+	trigger    func() error   // raises it; nil when nothing can
+	raised     uint64
+	serviced   uint64
+
+	// What the host says, read while the interrupt is connected.
+	irq       host.IRQ
+	irqFound  bool
+	effective host.CPUSet
+	delivered map[int]uint64
+}
+
+// routine is a service routine with what it counts.
+type routine struct {
+	host     *host.Host
+	cpus     host.CPUSet
+	handler  *profile.Handler // nil: nothing is known about the interrupt
+	claimAll bool             // without a profile, whatever arrives is claimed
+	calls    atomic.Uint64
+	claimed  atomic.Uint64
+	wrongCPU atomic.Uint64
+	onCPU    []atomic.Uint64 // calls by CPU, for the CPUs that the host had when it was connected
+	ran      chan struct{}   // gets one after a claimed call, if the last one was taken
+}
+
+// serve is the connect.ServiceRoutine.
+func (r *routine) serve(*connect.Interrupt, any) bool {
+	claimed := r.claimAll || r.handler != nil && r.handler.Service()
+	cpu, err := r.host.CurrentCPU()
+	if err != nil || !r.cpus.Has(cpu) {
+		r.wrongCPU.Add(1)
+	}
+	if err == nil && cpu < len(r.onCPU) {
+		r.onCPU[cpu].Add(1)
+	}
+	r.calls.Add(1)
+	if claimed {
+		r.claimed.Add(1)
+		select {
+		case r.ran <- struct{}{}:
+		default:
+		}
+	}
+	return claimed
+}
+
+// callsByCPU is where the routine ran.
+func (r *routine) callsByCPU() map[int]uint64 {
+	m := map[int]uint64{}
+	for cpu := range r.onCPU {
+		if n := r.onCPU[cpu].Load(); n > 0 {
+			m[cpu] = n
+		}
+	}
+	return m
+}
+
+// source is how interrupts are to be raised and served.
+type source struct {
+	profile  *profile.Profile // nil: none
+	loopback bool
+}
+
+// startSession connects every interrupt that the policy gives to an open device, and switches them on in the device. On failure
+// nothing is left connected; the device stays the caller's to close.
+//
+// An interrupt that is silenced later, because its device vanished or its routine failed, is told to silenced.
+func startSession(device *vfio.Device, policy connect.Policy, src source, silenced func(error)) (_ *session, err error) {
+	s := &session{device: device}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.stop())
+		}
+	}()
+	f, err := device.Function()
+	if err != nil {
+		return nil, err
+	}
+	if err := offersKind(device.Address(), f, policy.Kind); err != nil {
+		return nil, err
+	}
+	if s.resources, err = connect.Assign(device, policy); err != nil {
+		return nil, err
+	}
+	if s.resources.Kind == 0 {
+		return nil, unsupported("", "%v: the device has no interrupts", device.Address())
+	}
+	if s.resources.Kind == pci.KindINTx && src.profile == nil && !src.loopback {
+		return nil, unsupported("irqbridge connect "+device.Address().String()+" --profile FILE",
+			"%v: nothing tells how to acknowledge its line, which would interrupt for ever: it takes a profile", device.Address())
+	}
+	if src.profile != nil {
+		if src.profile.For(s.resources.Kind) == nil {
+			return nil, otherKind(device.Address(), src.profile, s.resources.Kind)
+		}
+		if s.board, err = src.profile.On(s.resources.Kind, barOf(device)); err != nil {
+			return nil, fmt.Errorf("%v: %w", device.Address(), err)
+		}
+	}
+	s.resources.OnError(func(_ *connect.Interrupt, err error) { silenced(err) })
+	for _, m := range s.resources.Expand() {
+		if err := s.connect(m, src.loopback); err != nil {
+			return nil, fmt.Errorf("%v: %w", device.Address(), err)
+		}
+	}
+	if s.board != nil {
+		if err := s.board.Enable(len(s.rows)); err != nil {
+			return nil, fmt.Errorf("%v: enable the device's interrupts: %w", device.Address(), err)
+		}
+	}
+	return s, nil
+}
+
+// otherKind says that a profile is about other kinds of interrupt.
+func otherKind(address pci.Address, p *profile.Profile, kind pci.Kind) error {
+	return unsupported(fmt.Sprintf("irqbridge connect %v --kind %v", address, p.Kinds()[0]),
+		"%v: profile %s describes %v, not %v", address, p.Name, p.Kinds(), kind)
+}
+
+// barOf gives a profile the device's BARs.
+func barOf(device *vfio.Device) func(int) (profile.BAR, error) {
+	return func(i int) (profile.BAR, error) {
+		bar, err := device.BAR(i)
+		if err != nil {
+			return nil, err
+		}
+		return bar, nil
+	}
+}
+
+// offersKind refuses a kind of interrupt that the device does not have.
+func offersKind(address pci.Address, f *pci.Function, kind pci.Kind) error {
+	has := kind == 0 || kind == pci.KindINTx && f.INTx != nil || kind == pci.KindMSI && f.MSI != nil || kind == pci.KindMSIX && f.MSIX != nil
+	if !has && !hidesInterrupts(f) {
+		return unsupported("", "%v: the device has no %v; it offers: %s", address, kind, offers(f))
+	}
+	return nil
+}
+
+func (s *session) connect(m pci.Message, loopback bool) error {
+	p, err := connect.FromDescriptor(m.Translated)
+	if err != nil {
+		return err
+	}
+	r := &row{message: m, routine: &routine{
+		host:     s.device.Host(),
+		claimAll: s.board == nil,
+		cpus:     host.FromGroupMask(int(m.Translated.Group), m.Translated.Affinity),
+		ran:      make(chan struct{}, 1),
+	}}
+	if cpus := r.routine.cpus.CPUs(); len(cpus) > 0 {
+		online, err := s.device.Host().OnlineCPUs()
+		if err != nil {
+			return err
+		}
+		all := online.Or(r.routine.cpus).CPUs()
+		r.routine.onCPU = make([]atomic.Uint64, all[len(all)-1]+1)
+	}
+	if s.board != nil {
+		r.routine.handler = s.board.Handler(m.Index)
+	}
+	switch {
+	case loopback:
+		r.trigger = func() error { return s.device.TriggerIRQ(vfio.IndexOf(s.resources.Kind), m.Index, 1) }
+	case r.routine.handler != nil && r.routine.handler.CanRaise():
+		r.trigger = r.routine.handler.Raise
+	}
+	p.PhysicalDeviceObject = s.device
+	p.InterruptObject = &r.interrupt
+	p.ServiceRoutine = r.routine.serve
+	if err := connect.Connect(&p); err != nil {
+		return err
+	}
+	r.parameters = p
+	s.rows = append(s.rows, r)
+	if irq, err := r.interrupt.HostIRQ(); err == nil {
+		r.before = irq.Counts
+	}
+	return nil
+}
+
+// raise raises each interrupt n times, one after another, and waits for each to be serviced. It ends early when ctx does, and gives
+// up a message that is not serviced; the rows tell.
+func (s *session) raise(ctx context.Context, n int, progress func(message int, done uint64)) error {
+	for _, r := range s.rows {
+		if r.trigger == nil {
+			continue
+		}
+		misses := uint64(0)
+		for range n {
+			if ctx.Err() != nil {
+				return nil
+			}
+			serviced, err := r.raiseOnce()
+			if err != nil {
+				return fmt.Errorf("%v: raise %v %d: %w", s.device.Address(), s.resources.Kind, r.message.Index, err)
+			}
+			if serviced {
+				r.serviced++
+			} else if misses++; r.serviced == 0 || misses == toleratedMisses {
+				break
+			}
+			s.awaitUnmask()
+			progress(r.message.Index, r.raised)
+		}
+	}
+	return nil
+}
+
+func (r *row) raiseOnce() (serviced bool, err error) {
+	before := r.routine.claimed.Load()
+	if err := r.trigger(); err != nil {
+		return false, err
+	}
+	r.raised++
+	deadline := time.NewTimer(serviceDeadline)
+	defer deadline.Stop()
+	for r.routine.claimed.Load() == before {
+		select {
+		case <-r.routine.ran:
+		case <-deadline.C:
+			return r.routine.claimed.Load() > before, nil
+		}
+	}
+	return true, nil
+}
+
+// awaitUnmask waits until the kernel has unmasked the line again after an interrupt, which comes after the service routine. What is
+// raised before gets through at the unmask, but not as an interrupt of the host's: /proc/interrupts does not count it. A kernel that
+// masks otherwise than by COMMAND.INTxDisable is not waited for.
+func (s *session) awaitUnmask() {
+	if s.resources.Kind != pci.KindINTx {
+		return
+	}
+	for begin := time.Now(); time.Since(begin) < serviceDeadline; runtime.Gosched() {
+		config, err := s.device.Host().Config(s.device.Address())
+		if err != nil || len(config) < 6 || pci.Command(binary.LittleEndian.Uint16(config[4:]))&pci.CommandINTxDisable == 0 {
+			return
+		}
+	}
+}
+
+// observe reads what the host says about the interrupts, as long as they are connected.
+func (s *session) observe() error {
+	for _, r := range s.rows {
+		irq, err := r.interrupt.HostIRQ()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		r.irq, r.irqFound = irq, true
+		r.effective = r.interrupt.Affinity().Effective
+		r.delivered = map[int]uint64{}
+		for cpu, n := range irq.Counts {
+			if n > r.before[cpu] {
+				r.delivered[cpu] = n - r.before[cpu]
+			}
+		}
+	}
+	return nil
+}
+
+// stop switches the interrupts off in the device and disconnects them, in that order, and gives the resources back. What the rows
+// counted stays. A second call does nothing.
+func (s *session) stop() error {
+	if s.stopped {
+		return nil
+	}
+	s.stopped = true
+	var errs []error
+	if s.board != nil && len(s.rows) > 0 {
+		if err := s.board.Disable(); err != nil && !errors.Is(err, os.ErrClosed) {
+			errs = append(errs, fmt.Errorf("%v: disable the device's interrupts: %w", s.device.Address(), err))
+		}
+	}
+	for _, r := range s.rows {
+		errs = append(errs, connect.Disconnect(&connect.DisconnectParameters{
+			Version: r.parameters.Version, ConnectionContext: r.interrupt,
+		}))
+	}
+	if s.resources != nil {
+		errs = append(errs, s.resources.Release())
+	}
+	return errors.Join(errs...)
+}

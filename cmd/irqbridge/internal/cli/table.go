@@ -1,0 +1,56 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// table is rows of text in aligned columns. A column whose heading starts with '>' is aligned to the right, for numbers.
+type table struct {
+	headings []string
+	rows     [][]string
+}
+
+func newTable(headings ...string) *table { return &table{headings: headings} }
+
+func (t *table) add(cells ...any) {
+	row := make([]string, len(cells))
+	for i, c := range cells {
+		row[i] = fmt.Sprint(c)
+	}
+	t.rows = append(t.rows, row)
+}
+
+// print writes the table with each line behind indent, and at most limit rows; the rest is counted. A limit of 0 is none.
+func (t *table) print(w io.Writer, indent string, limit int) {
+	rows := t.rows
+	if limit > 0 && len(rows) > limit {
+		rows = rows[:limit]
+	}
+	headings, right := make([]string, len(t.headings)), make([]bool, len(t.headings))
+	widths := make([]int, len(t.headings))
+	for i, h := range t.headings {
+		headings[i], right[i] = strings.CutPrefix(h, ">")
+		widths[i] = utf8.RuneCountInString(headings[i])
+		for _, row := range rows {
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+		}
+	}
+	for _, row := range append([][]string{headings}, rows...) {
+		line := indent
+		for i, cell := range row {
+			space := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if right[i] {
+				line += space + cell + "  "
+			} else {
+				line += cell + space + "  "
+			}
+		}
+		fmt.Fprintln(w, strings.TrimRight(line, " "))
+	}
+	if hidden := len(t.rows) - len(rows); hidden > 0 {
+		fmt.Fprintf(w, "%s… and %d more; --json has all\n", indent, hidden)
+	}
+}
