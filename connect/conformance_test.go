@@ -11,6 +11,14 @@ import (
 // the real kernel.
 func TestConformance(t *testing.T) {
 	t.Run("B", mappingRows)
+	t.Run("D", acceptedRows)
+	t.Run("E", refusedRows)
+	t.Run("F", sharingRows)
+	t.Run("G", dispatchRows)
+	t.Run("H", lockRows)
+	t.Run("I", disconnectRows)
+	t.Run("M", assignRows)
+	t.Run("N", affinityRows)
 }
 
 // onMachine runs a row on every machine that is at hand.

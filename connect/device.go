@@ -1,6 +1,7 @@
 package connect
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -101,12 +102,31 @@ func (d *device) discard(s *source) {
 // exchange of one vector's trigger.
 func (d *device) arm(s *source) error {
 	index := vfio.IndexOf(s.kind)
-	if len(d.sources) > 0 || s.kind == pci.KindINTx {
+	if s.kind == pci.KindINTx {
+		return d.armLine(s)
+	}
+	if len(d.sources) > 0 {
 		return d.vfio.EnableIRQs(index, s.message.Index, []int{s.eventfd.fd})
 	}
 	fds := slices.Repeat([]int{-1}, len(d.resources.messages))
 	fds[s.message.Index] = s.eventfd.fd
 	return d.vfio.EnableIRQs(index, 0, fds)
+}
+
+// armLine enables the line and makes sure that it is seen if it is asserted already. Not every interrupt controller
+// looks at the level of a line when it is switched on (QEMU's I/O APIC does not); an unmask looks, at the device.
+func (d *device) armLine(s *source) error {
+	if err := d.vfio.EnableIRQs(vfio.INTx, 0, []int{s.eventfd.fd}); err != nil {
+		return err
+	}
+	err := d.vfio.MaskIRQ(vfio.INTx)
+	if err == nil {
+		err = d.vfio.UnmaskIRQ(vfio.INTx)
+	}
+	if err != nil {
+		return errors.Join(err, d.vfio.DisableIRQs(vfio.INTx))
+	}
+	return nil
 }
 
 // disarm takes the eventfd back from the kernel. The last source disables the index, so that another kind of interrupt

@@ -70,7 +70,7 @@ func startDispatcher(h *host.Host, cpus host.CPUSet) (*dispatcher, error) {
 		return nil, err
 	}
 	started := make(chan error)
-	go d.run(started)
+	d.spawn(started)
 	if err := <-started; err != nil {
 		<-d.done
 		d.close()
@@ -98,10 +98,30 @@ func (d *dispatcher) close() {
 	}
 }
 
+// spawn starts the thread. It is not the process's first one: when a goroutine ends that is locked to it, the runtime
+// parks that thread for good in place of ending it, with the affinity that it had.
+func (d *dispatcher) spawn(started chan<- error) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			d.run(started)
+			return
+		}
+		// As long as this goroutine is locked to the first thread, another one runs elsewhere.
+		elsewhere := make(chan struct{})
+		go func() {
+			runtime.LockOSThread()
+			close(elsewhere)
+			d.run(started)
+		}()
+		<-elsewhere
+		runtime.UnlockOSThread()
+	}()
+}
+
 // run is the thread. It is locked before it is pinned, so that the runtime makes no other thread in its image, and
 // never unlocked: it ends with the goroutine and cannot be reused for another.
 func (d *dispatcher) run(started chan<- error) {
-	runtime.LockOSThread()
 	t := enterThread()
 	ended := false
 	defer func() {
@@ -112,7 +132,7 @@ func (d *dispatcher) run(started chan<- error) {
 		}
 		// A service routine called runtime.Goexit. Its source has been silenced; the others are served by a new
 		// thread, which goes on in the same batch.
-		go d.run(nil)
+		d.spawn(nil)
 	}()
 	err := d.host.PinThread(d.cpus)
 	if started != nil {

@@ -1,0 +1,332 @@
+package connect_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/irqbridge/irqbridge/connect"
+	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio"
+	"github.com/irqbridge/irqbridge/vfio/host"
+	"github.com/irqbridge/irqbridge/vfio/vfiotest"
+)
+
+// withMSI gives edu an MSI capability whose Multiple Message Capable field is mmc, of which the kernel offers all and
+// the host can give vectors messages.
+func withMSI(t *testing.T, mmc byte, vectors int) (*vfiotest.Machine, *rig) {
+	t.Helper()
+	m, k := alter(t)
+	dev := m.Open(t, m.EDU)
+	f, err := dev.Function()
+	require.NoError(t, err)
+	require.NotNil(t, f.MSI)
+	require.NoError(t, dev.Close())
+	k.set(func(k *altered) {
+		k.config[f.MSI.Offset+2] = byte(f.MSI.Control)&^0x0E | mmc<<1
+		if mmc <= 5 {
+			k.count[uint32(vfio.MSI)] = 1 << mmc
+		}
+		k.setIRQs = func(call setIRQs) (int, error, bool) {
+			if call.index != uint32(vfio.MSI) {
+				return 0, nil, false
+			}
+			if n := int(call.start + call.count); n > vectors {
+				if vectors == 0 {
+					return 0, unix.ENOSPC, true
+				}
+				return vectors, nil, true
+			}
+			return 0, nil, true
+		}
+	})
+	dev, err = vfio.Open(m.EDU, m.Options()...)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, dev.Close()) })
+	return m, &rig{TB: t, m: m, dev: dev}
+}
+
+// assignRows are the rows of group M.
+func assignRows(t *testing.T) {
+	onMachine(t, "189", func(t *testing.T, m *vfiotest.Machine) {
+		r := open(t, m, m.E1000E, connect.Policy{}) // which has MSI too
+		assert.Equal(t, pci.KindMSIX, r.resources.Kind)
+		require.NoError(t, r.resources.Shortfall)
+		for _, d := range r.resources.Raw {
+			assert.EqualValues(t, 1, d.MessageCount)
+		}
+	})
+	onMachine(t, "190", func(t *testing.T, m *vfiotest.Machine) {
+		r := e1000e(t, m)
+		assert.Len(t, r.resources.Raw, 5)
+		assert.Len(t, r.resources.Translated, 5)
+		seen := make(map[uint32]bool)
+		for n, message := range r.messages {
+			assert.Equal(t, n, message.Index)
+			assert.EqualValues(t, 1, message.Raw.MessageCount)
+			assert.Equal(t, pci.InterruptLatched|pci.InterruptMessage, message.Translated.Flags)
+			assert.Equal(t, pci.ShareDeviceExclusive, message.Translated.Share)
+			assert.False(t, seen[message.Translated.Vector])
+			seen[message.Translated.Vector] = true
+		}
+		assert.False(t, r.enabled(), "Assign leaves nothing enabled")
+	})
+	t.Run("191", func(t *testing.T) {
+		_, r := withMSI(t, 3, 32)
+		r.assign(connect.Policy{})
+		assert.Equal(t, pci.KindMSI, r.resources.Kind)
+		require.Len(t, r.resources.Raw, 1)
+		require.Len(t, r.resources.Translated, 1)
+		assert.EqualValues(t, 8, r.resources.Raw[0].MessageCount)
+		require.Len(t, r.messages, 8)
+		first := r.messages[0].Translated
+		for n, message := range r.messages {
+			want := first
+			want.Vector += uint32(n)
+			assert.Equal(t, want, message.Translated)
+		}
+		assert.Equal(t, pci.ShareDeviceExclusive, first.Share)
+		assert.EqualValues(t, 3, first.Flags)
+	})
+	t.Run("192", func(t *testing.T) {
+		_, r := withMSI(t, 5, 32)
+		r.assign(connect.Policy{WindowsLimits: true})
+		assert.Len(t, r.messages, 16)
+		r.assign(connect.Policy{})
+		assert.Len(t, r.messages, 32)
+	})
+	t.Run("193", func(t *testing.T) {
+		for _, mmc := range []byte{6, 7} {
+			_, r := withMSI(t, mmc, 32)
+			_, err := connect.Assign(r.dev, connect.Policy{})
+			assert.ErrorContains(t, err, "reserved number of messages")
+		}
+	})
+	t.Run("194", func(t *testing.T) {
+		_, r := withMSI(t, 3, 32)
+		_, err := connect.Assign(r.dev, connect.Policy{Messages: 3})
+		require.ErrorContains(t, err, "powers of two")
+		r.assign(connect.Policy{Messages: 4})
+		assert.Len(t, r.messages, 4)
+	})
+	t.Run("195", func(t *testing.T) {
+		_, r := withMSI(t, 3, 4)
+		r.assign(connect.Policy{})
+		assert.Len(t, r.messages, 1, "exactly one, not four")
+		assert.Equal(t, pci.KindMSI, r.resources.Kind)
+		var fewer *vfio.FewerVectorsError
+		require.ErrorAs(t, r.resources.Shortfall, &fewer)
+		assert.Equal(t, 4, fewer.Available)
+	})
+	t.Run("195b", func(t *testing.T) {
+		m := vfiotest.FakeMachine(t, vfiotest.VectorLimit(3))
+		r := open(t, m, m.E1000E, connect.Policy{})
+		assert.Equal(t, pci.KindMSIX, r.resources.Kind)
+		assert.Len(t, r.messages, 1)
+		isr, calls := r.reporting(0)
+		r.connect(0, isr)
+		serviced(r, 0, calls)
+	})
+	t.Run("196", func(t *testing.T) {
+		_, r := withMSI(t, 3, 0)
+		r.assign(connect.Policy{})
+		assert.Equal(t, pci.KindINTx, r.resources.Kind)
+		assert.Len(t, r.messages, 1)
+		require.ErrorIs(t, r.resources.Shortfall, unix.ENOSPC)
+		_, err := connect.Assign(r.dev, connect.Policy{Kind: pci.KindMSI})
+		assert.ErrorIs(t, err, unix.ENOSPC, "a kind that was asked for is not exchanged")
+	})
+	onMachine(t, "197", func(t *testing.T, m *vfiotest.Machine) {
+		resources, err := connect.Assign(m.Open(t, m.TestDev), connect.Policy{})
+		require.NoError(t, err)
+		assert.Zero(t, resources.Kind)
+		assert.Empty(t, resources.Raw)
+		assert.Empty(t, resources.Translated)
+		require.NoError(t, resources.Release())
+	})
+	t.Run("198", func(t *testing.T) {
+		for pin := range byte(6) {
+			m, k := alter(t)
+			k.set(func(k *altered) { k.config[0x3D] = pin })
+			dev := m.Open(t, m.EDU)
+			resources, err := connect.Assign(dev, connect.Policy{Kind: pci.KindINTx})
+			if pin == 0 || pin == 5 {
+				require.Error(t, err, "pin %d", pin)
+				continue
+			}
+			require.NoError(t, err, "pin %d", pin)
+			require.Len(t, resources.Translated, 1)
+			assert.Equal(t, pci.ShareShared, resources.Translated[0].Share)
+			assert.Zero(t, resources.Translated[0].Flags)
+		}
+	})
+	t.Run("199", func(t *testing.T) {
+		m, k := alter(t)
+		k.set(func(k *altered) { k.count[uint32(vfio.INTx)] = 0 })
+		dev := m.Open(t, m.EDU)
+		_, err := connect.Assign(dev, connect.Policy{Kind: pci.KindINTx})
+		require.ErrorIs(t, err, vfio.ErrNotSupported)
+		resources, err := connect.Assign(dev, connect.Policy{})
+		require.NoError(t, err)
+		assert.Equal(t, pci.KindMSI, resources.Kind)
+	})
+	t.Run("200", func(t *testing.T) {
+		_, r := withMSI(t, 3, 32)
+		t.Cleanup(connect.TakeVectors(3)) // so that the lowest free vector is no multiple of 8
+		r.assign(connect.Policy{})
+		first := r.messages[0].Translated
+		assert.Zero(t, first.Vector%8)
+		assert.EqualValues(t, first.Vector>>4, first.Level)
+		assert.EqualValues(t, (first.Vector+7)>>4, first.Level)
+	})
+	onMachine(t, "202", func(t *testing.T, m *vfiotest.Machine) {
+		r := open(t, m, m.E1000E, connect.Policy{Kind: pci.KindINTx})
+		assert.Equal(t, pci.KindINTx, r.resources.Kind)
+		isr, calls := r.reporting(0)
+		r.connect(0, isr)
+		serviced(r, 0, calls)
+	})
+}
+
+// affinityRows are the rows of group N. Rows 205 and 208 are about a registry, which there is none of: a Policy has types
+// in place of numbers.
+func affinityRows(t *testing.T) {
+	fourCPUs := func(t *testing.T, p connect.Policy) *rig {
+		m, k := alter(t)
+		k.set(func(k *altered) { k.online = host.CPUSetOf(0, 1, 2, 3) })
+		return open(t, m, m.E1000E, p)
+	}
+	t.Run("203", func(t *testing.T) {
+		for _, d := range fourCPUs(t, connect.Policy{CPUs: host.CPUSetOf(2)}).resources.Translated {
+			assert.EqualValues(t, 4, d.Affinity)
+		}
+	})
+	t.Run("204", func(t *testing.T) {
+		var masks []uint64
+		for _, d := range fourCPUs(t, connect.Policy{Spread: true, Messages: 4}).resources.Translated {
+			masks = append(masks, d.Affinity)
+		}
+		assert.Equal(t, []uint64{1, 2, 4, 8}, masks)
+		r := fourCPUs(t, connect.Policy{Spread: true, Kind: pci.KindMSI})
+		assert.EqualValues(t, 0xF, r.messages[0].Translated.Affinity)
+	})
+	t.Run("206", func(t *testing.T) {
+		r := fourCPUs(t, connect.Policy{CPUs: host.CPUSetOf(1, 7)})
+		assert.EqualValues(t, 2, r.messages[0].Translated.Affinity)
+		_, err := connect.Assign(r.dev, connect.Policy{CPUs: host.CPUSetOf(7)})
+		require.ErrorContains(t, err, "CPU 7 is not online, the host has 0-3")
+	})
+	t.Run("207", func(t *testing.T) {
+		r := fourCPUs(t, connect.Policy{CPUs: host.CPUSetOf(1, 3)})
+		a := r.connect(0, claim).Affinity()
+		assert.Equal(t, host.CPUSetOf(1, 3), a.Wanted)
+		assert.Equal(t, host.CPUSetOf(1, 3), a.Thread)
+	})
+	t.Run("209", func(t *testing.T) {
+		m, k := alter(t)
+		k.set(func(k *altered) { k.online, _ = host.ParseCPUList("0-95") })
+		r := open(t, m, m.E1000E, connect.Policy{CPUs: host.CPUSetOf(70)})
+		d := r.messages[0].Translated
+		assert.EqualValues(t, 1, d.Group)
+		assert.EqualValues(t, 1<<6, d.Affinity)
+		p := r.params(0, never(t))
+		p.Version, p.Group = connect.VersionFullySpecified, 0
+		refused(r, connect.StatusNotFound, p)
+		i := r.connect(0, claim)
+		assert.Equal(t, host.CPUSetOf(70), i.Affinity().Thread)
+	})
+	onMachine(t, "204b", func(t *testing.T, m *vfiotest.Machine) {
+		r := open(t, m, m.E1000E, connect.Policy{Spread: true})
+		for n := range r.messages {
+			want := host.CPUSetOf(m.CPUs.CPUs()[n%m.CPUs.Len()])
+			places := make(chan int, 1)
+			i := r.connect(n, func(*connect.Interrupt, any) bool {
+				r.serve(n)
+				cpu, err := m.Host.CurrentCPU()
+				assert.NoError(t, err)
+				places <- cpu
+				return true
+			})
+			r.raise(n)
+			assert.True(t, want.Has(received(t, places)))
+			a := i.Affinity()
+			require.NoError(t, a.IRQErr)
+			assert.Equal(t, want, a.Effective)
+		}
+	})
+}
+
+func TestAssignRefuses(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		_, err := connect.Assign(nil, connect.Policy{})
+		require.Error(t, err)
+		r := edu(t, m, pci.KindINTx)
+		for name, p := range map[string]connect.Policy{
+			"no such capability":     {Kind: pci.KindMSIX},
+			"no kind of interrupt":   {Kind: 9},
+			"a limit of -1":          {Messages: -1},
+			"CPU 4000 is not online": {CPUs: host.CPUSetOf(4000)},
+		} {
+			_, err := connect.Assign(r.dev, p)
+			require.ErrorContains(t, err, name)
+			require.ErrorContains(t, err, r.dev.Address().String())
+		}
+		i := r.connect(0, claim)
+		_, err = connect.Assign(r.dev, connect.Policy{})
+		require.ErrorIs(t, err, vfio.ErrBusy)
+		require.ErrorIs(t, r.resources.Release(), vfio.ErrBusy)
+		r.disconnect(i)
+		require.NoError(t, r.resources.Release())
+		require.NoError(t, r.resources.Release(), "a second time")
+		refused(r, connect.StatusNotFound, r.params(0, never(t)))
+
+		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+		require.NoError(t, err)
+		defer unix.Close(fd)
+		require.NoError(t, r.dev.EnableIRQs(vfio.INTx, 0, []int{fd}))
+		_, err = connect.Assign(r.dev, connect.Policy{})
+		require.ErrorIs(t, err, vfio.ErrBusy)
+		require.NoError(t, r.dev.DisableIRQs(vfio.INTx))
+
+		r.close()
+		_, err = connect.Assign(r.dev, connect.Policy{})
+		require.ErrorIs(t, err, os.ErrClosed)
+	})
+}
+
+// A second assignment replaces the first; the vectors of a device come back when it is closed.
+func TestAssignAgain(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		r := edu(t, m, pci.KindINTx)
+		first := r.messages[0].Translated.Vector
+		stale := r.resources
+		r.assign(connect.Policy{Kind: pci.KindMSI})
+		assert.Equal(t, first, r.messages[0].Translated.Vector, "the lowest free vector again")
+		require.NoError(t, stale.Release(), "which are the device's no more")
+		isr, calls := r.reporting(0)
+		r.connect(0, isr)
+		serviced(r, 0, calls)
+		other := open(t, m, m.EDU2, connect.Policy{})
+		assert.NotEqual(t, first, other.messages[0].Translated.Vector)
+		r.close()
+		other.assign(connect.Policy{})
+		assert.Equal(t, first, other.messages[0].Translated.Vector)
+	})
+}
+
+// What Assign tries out it takes back: bus mastering is off after it, as before.
+func TestAssignLeavesTheDeviceAsItWas(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		dev := m.Open(t, m.E1000E)
+		before, err := dev.Config()
+		require.NoError(t, err)
+		_, err = connect.Assign(dev, connect.Policy{})
+		require.NoError(t, err)
+		after, err := dev.Config()
+		require.NoError(t, err)
+		assert.Equal(t, before, after)
+	})
+}

@@ -1,0 +1,302 @@
+package connect_test
+
+import (
+	"fmt"
+	"os"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/irqbridge/irqbridge/connect"
+	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio"
+	"github.com/irqbridge/irqbridge/vfio/vfiotest"
+)
+
+// disconnectRows are the rows of group I.
+func disconnectRows(t *testing.T) {
+	onMachine(t, "154", func(t *testing.T, m *vfiotest.Machine) {
+		r := edu(t, m, pci.KindINTx)
+		isr, calls := r.reporting(0)
+		i := r.connect(0, isr)
+		serviced(r, 0, calls)
+		r.disconnect(i)
+		assert.False(t, r.enabled())
+		r.raise(0)
+		before := i.Stats()
+		assert.EqualValues(t, 1, before.Calls)
+		next := r.connect(0, isr) // which finds the line asserted
+		assert.Same(t, next, received(t, calls))
+		assert.Equal(t, before, i.Stats())
+		require.NoError(t, i.Err())
+	})
+	onMachine(t, "155", func(t *testing.T, m *vfiotest.Machine) {
+		r := edu(t, m, pci.KindINTx)
+		for _, versions := range [][2]uint32{{4, 1}, {1, 4}} {
+			i := r.connect(0, claim, func(p *connect.Parameters) { p.Version = versions[0] })
+			require.NoError(t, connect.Disconnect(&connect.DisconnectParameters{Version: versions[1], ConnectionContext: i}))
+		}
+	})
+	onMachine(t, "156", func(t *testing.T, m *vfiotest.Machine) {
+		r := edu(t, m, pci.KindINTx)
+		isr, calls := r.reporting(0)
+		i := r.connect(0, isr)
+		for _, version := range []uint32{2, 3, 5, 0} {
+			err := connect.Disconnect(&connect.DisconnectParameters{Version: version, ConnectionContext: i})
+			bugCheck(t, err, connect.PNPDetectedFatalError, 9, uint64(version))
+		}
+		serviced(r, 0, calls)
+	})
+	onMachine(t, "157", func(t *testing.T, m *vfiotest.Machine) {
+		r := e1000e(t, m)
+		require.ErrorIs(t, connect.Disconnect(nil), connect.StatusInvalidParameter)
+		require.ErrorIs(t, disconnect(nil), connect.StatusInvalidParameter)
+		require.ErrorIs(t, disconnect(new(connect.Interrupt)), connect.StatusInvalidParameter)
+		gone := r.connect(0, never(t))
+		isr, calls := r.reporting(1)
+		r.connect(1, isr)
+		r.disconnect(gone)
+		require.ErrorIs(t, disconnect(gone), connect.StatusInvalidParameter)
+		serviced(r, 1, calls)
+	})
+	onMachine(t, "158", func(t *testing.T, m *vfiotest.Machine) {
+		r := edu(t, m, pci.KindMSI)
+		inside, goOn := make(chan struct{}), make(chan struct{})
+		var ended atomic.Bool
+		i := r.connect(0, func(*connect.Interrupt, any) bool {
+			close(inside)
+			<-goOn
+			ended.Store(true)
+			return true
+		})
+		r.trigger(0)
+		received(t, inside)
+		result := make(chan error)
+		go func() {
+			err := disconnect(i)
+			assert.True(t, ended.Load())
+			result <- err
+		}()
+		select {
+		case <-result:
+			t.Error("Disconnect returned while the service routine ran")
+		default:
+		}
+		close(goOn)
+		require.NoError(t, received(t, result))
+	})
+	onMachine(t, "159", func(t *testing.T, m *vfiotest.Machine) {
+		r := e1000e(t, m)
+		var gone atomic.Bool
+		var late atomic.Int64
+		i := r.connect(0, func(*connect.Interrupt, any) bool {
+			if gone.Load() {
+				late.Add(1)
+			}
+			return true
+		})
+		isr, calls := r.reporting(1)
+		r.connect(1, isr)
+		for range 100 {
+			r.trigger(0)
+		}
+		r.disconnect(i)
+		gone.Store(true)
+		for range 10_000 {
+			r.raise(0)
+		}
+		serviced(r, 1, calls) // on the same thread: what was to come has come
+		assert.Zero(t, late.Load())
+		err := r.dev.TriggerIRQ(vfio.MSIX, 0, 1)
+		assert.Error(t, err, "the message has no eventfd")
+	})
+	onMachine(t, "160", func(t *testing.T, m *vfiotest.Machine) {
+		rounds := 1000
+		if m.Real {
+			rounds = 100 // each is some milliseconds of emulation
+		}
+		stormRounds(t, m, rounds)
+	})
+	onMachine(t, "161", func(t *testing.T, m *vfiotest.Machine) {
+		r := edu(t, m, pci.KindMSI)
+		results := make(chan error, 1)
+		i := r.connect(0, func(i *connect.Interrupt, _ any) bool { results <- disconnect(i); return true })
+		r.trigger(0)
+		bugCheck(t, received(t, results), connect.DriverViolation, 1, uint64(i.Descriptor().Level), 0)
+		r.trigger(0)
+		bugCheck(t, received(t, results), connect.DriverViolation)
+		r.disconnect(i)
+	})
+	onMachine(t, "162", func(t *testing.T, m *vfiotest.Machine) {
+		a, b := edu(t, m, pci.KindMSI), open(t, m, m.EDU2, connect.Policy{Kind: pci.KindMSI})
+		other := a.connect(0, claim)
+		results := make(chan error, 1)
+		b.connect(0, func(*connect.Interrupt, any) bool { results <- disconnect(other); return true })
+		b.trigger(0)
+		bugCheck(t, received(t, results), connect.DriverViolation)
+		a.disconnect(other)
+	})
+	onMachine(t, "163", func(t *testing.T, m *vfiotest.Machine) {
+		r, c := e1000e(t, m), newRecorder()
+		members := c.chain(r, 0, 3)
+		r.disconnect(members[1])
+		assert.Equal(t, []int{0, 2}, c.walk(r, 0, 1))
+		c.answers = [][]bool{{true, true, true}, {true, true, true}}
+		r.disconnect(members[0])
+		assert.Equal(t, []int{2}, c.walk(r, 0, 1), "unchained: called once though it claims")
+	})
+	onMachine(t, "164", func(t *testing.T, m *vfiotest.Machine) {
+		r := edu(t, m, pci.KindINTx)
+		isr, calls := r.reporting(0)
+		for range 50 {
+			head := r.connect(0, func(*connect.Interrupt, any) bool { return false })
+			tail := r.connect(0, isr)
+			r.raise(0)
+			r.disconnect(head)
+			assert.Same(t, tail, received(t, calls))
+			r.disconnect(tail)
+		}
+	})
+	onMachine(t, "165", func(t *testing.T, m *vfiotest.Machine) {
+		r := e1000e(t, m)
+		var all []*connect.Interrupt
+		for n := range r.messages {
+			all = append(all, r.connect(n, claim))
+		}
+		for n, i := range all {
+			assert.True(t, r.enabled(), "before message %d is disconnected", n)
+			r.disconnect(i)
+		}
+		assert.False(t, r.enabled())
+		r.assign(connect.Policy{Kind: pci.KindINTx})
+		isr, calls := r.reporting(0)
+		r.connect(0, isr)
+		serviced(r, 0, calls)
+	})
+	onMachine(t, "168", func(t *testing.T, m *vfiotest.Machine) {
+		r := e1000e(t, m)
+		reports := make(chan *connect.Interrupt, 5)
+		r.resources.OnError(func(i *connect.Interrupt, err error) {
+			assert.ErrorIs(t, err, os.ErrClosed)
+			reports <- i
+		})
+		live := make(map[*connect.Interrupt]bool)
+		for n := range 3 {
+			live[r.connect(n, claim)] = true
+		}
+		r.close()
+		for range 3 {
+			i := received(t, reports)
+			assert.True(t, live[i])
+			delete(live, i)
+			require.ErrorIs(t, i.Err(), os.ErrClosed)
+			require.ErrorIs(t, disconnect(i), connect.StatusInvalidParameter)
+		}
+	})
+	onMachine(t, "168b", func(t *testing.T, m *vfiotest.Machine) {
+		// A service routine that closes its device cannot wait for itself, and does not.
+		r := edu(t, m, pci.KindMSI)
+		closed := make(chan error, 1)
+		threads := make(chan int, 1)
+		i := r.connect(0, func(*connect.Interrupt, any) bool {
+			threads <- unix.Gettid()
+			closed <- r.dev.Close()
+			return true
+		})
+		r.trigger(0)
+		require.NoError(t, received(t, closed))
+		eventually(t, "the interrupt is disconnected", func() bool { return i.Err() != nil })
+		require.ErrorIs(t, i.Err(), os.ErrClosed)
+		thread := received(t, threads)
+		eventually(t, "its thread has ended", func() bool { return !threadAlive(thread) })
+	})
+}
+
+// stormRounds connects and disconnects while the messages fire without a pause, and counts what is left at the end.
+func stormRounds(t *testing.T, m *vfiotest.Machine, rounds int) {
+	r := e1000e(t, m)
+	keeper := r.connect(1, claim) // keeps the index enabled, and a dispatcher for the storm to hit
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	var armed atomic.Bool
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if armed.Load() {
+				_ = r.dev.TriggerIRQ(vfio.MSIX, 0, 1) // refused while message 0 is not armed
+			}
+		}
+	}()
+	r.disconnect(r.connect(0, claim)) // what is made once is there now
+	files := takeFootprint(t)
+	threads := countThreads(t)
+	var late, calls atomic.Int64
+	for range rounds {
+		var gone atomic.Bool
+		served := make(chan struct{}, 1)
+		i := r.connect(0, func(*connect.Interrupt, any) bool {
+			if gone.Load() {
+				late.Add(1)
+			}
+			calls.Add(1)
+			select {
+			case served <- struct{}{}:
+			default:
+			}
+			return true
+		})
+		armed.Store(true)
+		received(t, served)
+		r.disconnect(i)
+		gone.Store(true)
+		armed.Store(false)
+	}
+	close(stop)
+	received(t, stopped)
+	assert.Zero(t, late.Load(), "of %d calls", calls.Load())
+	files.requireNothingLeft(t)
+	assert.LessOrEqual(t, countThreads(t), threads+2, "threads; the runtime may have added one for itself")
+	r.disconnect(keeper)
+}
+
+func countThreads(t testing.TB) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/task")
+	require.NoError(t, err)
+	return len(entries)
+}
+
+// Each round ends the device's last interrupt, and with it the dispatcher: its thread, epoll set and eventfds.
+func TestDispatchersLeaveNothing(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		r := e1000e(t, m)
+		round := func() (tid int) {
+			tids := make(chan int, 1)
+			var all []*connect.Interrupt
+			for n := range r.messages {
+				all = append(all, r.connect(n, func(*connect.Interrupt, any) bool { tids <- unix.Gettid(); return true }))
+				r.trigger(n)
+				tid = received(t, tids)
+			}
+			for _, i := range all {
+				r.disconnect(i)
+			}
+			return tid
+		}
+		round()
+		files, threads := takeFootprint(t), countThreads(t)
+		for range 20 {
+			tid := round()
+			eventually(t, fmt.Sprintf("thread %d has ended", tid), func() bool { return !threadAlive(tid) })
+		}
+		files.requireNothingLeft(t)
+		assert.LessOrEqual(t, countThreads(t), threads+2)
+	})
+}

@@ -1,0 +1,167 @@
+package connect_test
+
+import (
+	"runtime"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/irqbridge/irqbridge/connect"
+	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio/vfiotest"
+)
+
+// lockRows are the rows of group H.
+func lockRows(t *testing.T) {
+	onMachine(t, "142", func(t *testing.T, m *vfiotest.Machine) {
+		a, b := edu(t, m, pci.KindMSI), open(t, m, m.EDU2, connect.Policy{Kind: pci.KindMSI})
+		var lock connect.SpinLock
+		var inside, overlaps, calls atomic.Int64
+		isr := func(*connect.Interrupt, any) bool {
+			if inside.Add(1) > 1 {
+				overlaps.Add(1)
+			}
+			runtime.Gosched()
+			inside.Add(-1)
+			calls.Add(1)
+			return true
+		}
+		pa, pb := a.params(0, isr), b.params(0, isr)
+		connect.LockGroup(&lock, pa, pb)
+		require.NoError(t, connect.Connect(pa))
+		require.NoError(t, connect.Connect(pb))
+		for range 2000 {
+			a.trigger(0)
+			b.trigger(0)
+		}
+		eventually(t, "both were served", func() bool { return calls.Load() > 2 })
+		assert.Zero(t, overlaps.Load())
+	})
+	onMachine(t, "143", func(t *testing.T, m *vfiotest.Machine) {
+		a, b := edu(t, m, pci.KindMSI), open(t, m, m.EDU2, connect.Policy{Kind: pci.KindMSI})
+		inside := make(chan struct{})
+		goOn := make(chan struct{})
+		isr := func(*connect.Interrupt, any) bool {
+			inside <- struct{}{}
+			<-goOn
+			return true
+		}
+		a.connect(0, isr)
+		b.connect(0, isr)
+		a.trigger(0)
+		b.trigger(0)
+		received(t, inside)
+		received(t, inside) // both are in their routines now
+		close(goOn)
+	})
+	onMachine(t, "145", func(t *testing.T, m *vfiotest.Machine) {
+		i := edu(t, m, pci.KindINTx).connect(0, claim)
+		assert.True(t, i.Synchronize(func() bool { return true }))
+		assert.False(t, i.Synchronize(func() bool { return false }))
+	})
+	onMachine(t, "146", func(t *testing.T, m *vfiotest.Machine) {
+		r := edu(t, m, pci.KindMSI)
+		var inside, overlaps, calls atomic.Int64
+		i := r.connect(0, func(*connect.Interrupt, any) bool {
+			if inside.Add(1) > 1 {
+				overlaps.Add(1)
+			}
+			calls.Add(1)
+			inside.Add(-1)
+			return true
+		})
+		for range 500 {
+			r.trigger(0)
+			i.Synchronize(func() bool {
+				if inside.Add(1) > 1 {
+					overlaps.Add(1)
+				}
+				runtime.Gosched()
+				inside.Add(-1)
+				return true
+			})
+		}
+		eventually(t, "it was served", func() bool { return calls.Load() > 0 })
+		assert.Zero(t, overlaps.Load())
+	})
+	onMachine(t, "147", func(t *testing.T, m *vfiotest.Machine) {
+		i := edu(t, m, pci.KindINTx).connect(0, claim)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		caller := unix.Gettid()
+		i.Synchronize(func() bool { assert.Equal(t, caller, unix.Gettid()); return true })
+	})
+	onMachine(t, "148", func(t *testing.T, m *vfiotest.Machine) {
+		r := edu(t, m, pci.KindMSI)
+		reports := make(chan error, 1)
+		r.resources.OnError(func(_ *connect.Interrupt, err error) { reports <- err })
+		r.connect(0, func(i *connect.Interrupt, _ any) bool {
+			return i.Synchronize(func() bool { return true })
+		})
+		r.trigger(0)
+		err := received(t, reports)
+		bugCheck(t, err, connect.SpinLockAlreadyOwned)
+		assert.ErrorContains(t, err, "recursive")
+	})
+	t.Run("139", func(t *testing.T) {
+		var a, b connect.Parameters
+		a, b = connect.FullySpecified(pci.TranslatedDescriptor{Level: 5}), connect.FullySpecified(pci.TranslatedDescriptor{Level: 9})
+		assert.Nil(t, a.SpinLock)
+		assert.Nil(t, b.SpinLock)
+		assert.EqualValues(t, 5, a.SynchronizeIrql)
+		assert.EqualValues(t, 9, b.SynchronizeIrql)
+	})
+	onMachine(t, "140", func(t *testing.T, m *vfiotest.Machine) {
+		low, high := twoLevels(t, m)
+		var lock connect.SpinLock
+		a, b := low.params(0, claim), high.params(0, claim)
+		connect.LockGroup(&lock, a, b)
+		assert.Equal(t, b.Irql, a.SynchronizeIrql)
+		assert.Equal(t, b.Irql, b.SynchronizeIrql)
+		require.NoError(t, connect.Connect(a))
+		require.NoError(t, connect.Connect(b))
+	})
+	onMachine(t, "141", func(t *testing.T, m *vfiotest.Machine) {
+		low, high := twoLevels(t, m)
+		var lock connect.SpinLock
+		low.connect(0, claim, func(p *connect.Parameters) { p.SpinLock = &lock })
+		p := high.params(0, never(t))
+		p.SpinLock = &lock
+		refused(high, connect.StatusInvalidParameter, p)
+	})
+	t.Run("144", func(t *testing.T) {
+		var lock connect.SpinLock
+		var ps []*connect.Parameters
+		for _, level := range []uint16{5, 9, 3, 0} {
+			p := connect.FullySpecified(pci.TranslatedDescriptor{Level: level})
+			ps = append(ps, &p)
+		}
+		connect.LockGroup(&lock, ps...)
+		for _, p := range ps[:3] {
+			assert.EqualValues(t, 9, p.SynchronizeIrql)
+			assert.Same(t, &lock, p.SpinLock)
+		}
+		assert.EqualValues(t, 0, ps[3].SynchronizeIrql, "passive level stays")
+		assert.Nil(t, ps[3].SpinLock)
+	})
+	onMachine(t, "153", func(t *testing.T, m *vfiotest.Machine) {
+		r := edu(t, m, pci.KindINTx)
+		var lock connect.SpinLock
+		for _, irql := range []connect.KIRQL{11, 12} {
+			r.disconnect(r.connect(0, claim, func(p *connect.Parameters) { p.SpinLock, p.SynchronizeIrql = &lock, irql }))
+		}
+	})
+}
+
+// twoLevels are two devices whose interrupts have different levels, the lower one first.
+func twoLevels(t *testing.T, m *vfiotest.Machine) (low, high *rig) {
+	t.Helper()
+	low = edu(t, m, pci.KindMSI)
+	t.Cleanup(connect.TakeVectors(16)) // the rest of one level
+	high = open(t, m, m.EDU2, connect.Policy{Kind: pci.KindMSI})
+	require.Less(t, low.messages[0].Translated.Level, high.messages[0].Translated.Level)
+	return low, high
+}
