@@ -47,8 +47,9 @@ func irqError(irq int, op string, err error, cause, remedy string) *Error {
 }
 
 // SetAffinity asks that a host IRQ be delivered on cpus, by writing smp_affinity_list. Linux on x86 picks one of them.
-// With interrupt remapping the next interrupt goes there; without, the next one still arrives where the last did, and
-// only the one after moves. The setting is lost when VFIO disables the index, and irqbalance may change it.
+// With interrupt remapping the next interrupt goes there. Without it, or when the interrupt was moved a moment ago, the next
+// one still arrives where the last did, and only the one after moves. A set with a CPU number that this host cannot have
+// is refused as a whole. The setting is lost when VFIO disables the index, and irqbalance may change it.
 func (h *Host) SetAffinity(irq int, cpus CPUSet) error {
 	op := "set its affinity to CPU " + cpus.List()
 	if cpus.Empty() {

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -116,14 +117,21 @@ func TestSaveFile(t *testing.T) {
 	assert.Equal(t, []string{"directory", "record"}, names, "nor when it fails")
 }
 
-// onOwnThread runs f on a thread that ends with it.
-func onOwnThread[T any](f func() T) T {
-	result := make(chan T)
+// onOwnThread runs f on a thread that nothing else runs on afterwards.
+func onOwnThread[T any](t *testing.T, f func() T) T {
+	t.Helper()
+	h := New("/")
+	result, restored := make(chan T), make(chan error)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread's mask is not for others
+		runtime.LockOSThread() // and never unlocked
+		before, err := h.AllowedCPUs()
 		result <- f()
+		// The main thread does not end with its goroutine, and its mask is what others take for the process's.
+		restored <- errors.Join(err, h.PinThread(before))
 	}()
-	return <-result
+	r := <-result
+	require.NoError(t, <-restored)
+	return r
 }
 
 func TestPinThreadOnThisMachine(t *testing.T) {
@@ -134,7 +142,7 @@ func TestPinThreadOnThisMachine(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, before.And(online).Empty())
 	for cpu := range before.All() {
-		seen := onOwnThread(func() (seen CPUSet) {
+		seen := onOwnThread(t, func() (seen CPUSet) {
 			if h.PinThread(CPUSetOf(cpu)) != nil {
 				return CPUSet{}
 			}
@@ -157,7 +165,7 @@ func TestPinThreadOnThisMachine(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, before, after, "other threads are not touched")
 
-	err = onOwnThread(func() error { return h.PinThread(CPUSetOf(MaxCPUs-2, MaxCPUs-1)) })
+	err = onOwnThread(t, func() error { return h.PinThread(CPUSetOf(MaxCPUs-2, MaxCPUs-1)) })
 	require.ErrorIs(t, err, unix.EINVAL)
 	require.ErrorContains(t, err, "CPUs 8190-8191: pin the thread")
 	require.ErrorContains(t, err, "online: "+online.List())
