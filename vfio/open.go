@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -294,11 +295,21 @@ func (d *Device) explainGroupOpen(node string, err error) error {
 		e.Cause = "the node belongs to root alone unless a udev rule or an administrator changed that"
 		e.Remedy = fmt.Sprintf("run as root, or: chown $USER %s, or a udev rule: SUBSYSTEM==\"vfio\", GROUP=\"vfio\", MODE=\"0660\"", node)
 	case errors.Is(err, unix.EBUSY):
-		e.Kind = ErrBusy
-		e.Cause = fmt.Sprintf("group %d is open elsewhere, in another process or by an earlier Open in this one", d.group)
-		e.Remedy = "find who has it: ls -l /proc/*/fd 2>/dev/null | grep vfio"
+		d.explainBusy(e)
 	}
 	return e
+}
+
+// explainBusy names the processes that have the group, as far as this one may see them.
+func (d *Device) explainBusy(e *OpError) {
+	e.Kind = ErrBusy
+	if holders := d.host.Holders(d.group); len(holders) > 0 {
+		e.Cause = fmt.Sprintf("group %d is open in process %s", d.group, strings.Join(holders, ", "))
+		e.Remedy = "close it there; a group is open once at a time"
+		return
+	}
+	e.Cause = fmt.Sprintf("group %d is open elsewhere, in another process or by an earlier Open in this one", d.group)
+	e.Remedy = "find who has it, as root: ls -l /proc/*/fd 2>/dev/null | grep vfio"
 }
 
 // explainSetContainer is for VFIO_GROUP_SET_CONTAINER.
@@ -370,9 +381,7 @@ func (d *Device) explainGetDeviceFD(err error) error {
 		e.Cause = "the device is a virtual function whose physical function is on vfio-pci, and wants a VF token"
 		e.Remedy = "bind the physical function to its host driver"
 	case errors.Is(err, unix.EBUSY):
-		e.Kind = ErrBusy
-		e.Cause = "the device is open elsewhere"
-		e.Remedy = "find who has it: ls -l /proc/*/fd 2>/dev/null | grep vfio"
+		d.explainBusy(e)
 	}
 	return e
 }

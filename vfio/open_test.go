@@ -2,6 +2,7 @@ package vfio_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"testing"
@@ -82,6 +83,9 @@ func TestOpenTwiceIsBusy(t *testing.T) {
 		_, err := vfio.Open(m.EDU, m.Options()...)
 		require.ErrorIs(t, err, vfio.ErrBusy)
 		require.ErrorIs(t, err, unix.EBUSY)
+		if m.Real {
+			require.ErrorContains(t, err, fmt.Sprintf("open in process %d", os.Getpid()))
+		}
 		assert.Equal(t, before, openFiles(t))
 		require.NoError(t, d.Close())
 		again, err := vfio.Open(m.EDU, m.Options()...)
