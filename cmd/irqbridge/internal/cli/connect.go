@@ -143,13 +143,12 @@ func (a *app) connect(ctx context.Context, address pci.Address, policy connect.P
 	if err != nil {
 		return err
 	}
-	if f, err := a.function(address); err == nil {
-		if err := offersKind(address, f, policy.Kind); err != nil {
-			return err
-		}
+	planned, err := a.planConnect(address, policy, src)
+	if err != nil {
+		return err
 	}
 	if o.dryRun {
-		return a.planConnect(d, policy, src, how, o)
+		return a.printPlan(d, planned, src, how, o)
 	}
 	device, err := a.open(address)
 	if err != nil {
@@ -195,19 +194,28 @@ func (a *app) checkCPUs(address pci.Address, cpus host.CPUSet) error {
 	if err != nil {
 		return err
 	}
-	allowed, err := a.host.AllowedCPUs()
+	usable, err := a.usableCPUs()
 	if err != nil {
 		return err
 	}
-	usable := online.And(allowed)
 	next := fmt.Sprintf("irqbridge connect %v --cpus %s", address, usable)
 	if absent := cpus.Minus(online); !absent.Empty() {
 		return &failure{exitFailed, fmt.Errorf("--cpus %s: CPU %s is not online; the host has %s", cpus, absent, online), next}
 	}
-	if outside := cpus.Minus(allowed); !outside.Empty() {
-		return &failure{exitFailed, fmt.Errorf("--cpus %s: CPU %s is not allowed to this process, which may use %s", cpus, outside, allowed), next}
+	if outside := cpus.Minus(usable); !outside.Empty() {
+		return &failure{exitFailed, fmt.Errorf("--cpus %s: CPU %s is not allowed to this process, which may use %s", cpus, outside, usable), next}
 	}
 	return nil
+}
+
+// usableCPUs are the CPUs that are online and allowed to this process.
+func (a *app) usableCPUs() (host.CPUSet, error) {
+	online, err := a.host.OnlineCPUs()
+	if err != nil {
+		return online, err
+	}
+	allowed, err := a.host.AllowedCPUs()
+	return online.And(allowed), err
 }
 
 // choose completes a source for a device, and says in words what it is.
@@ -393,42 +401,55 @@ func (s *session) table() *table {
 	return t
 }
 
-// planConnect is connect --dry-run.
-func (a *app) planConnect(d host.Device, policy connect.Policy, src source, how string, o connectOptions) error {
-	f, err := a.function(d.Address)
+// connectPlan is what connect will do, as far as it can be known beforehand.
+type connectPlan struct {
+	kind pci.Kind
+	list pci.ResourceList
+	cpus host.CPUSet
+}
+
+// planConnect refuses what cannot work before the device is opened, for opening resets it. nil when configuration space is not
+// readable by this user, who may still be allowed to open the device.
+func (a *app) planConnect(address pci.Address, policy connect.Policy, src source) (*connectPlan, error) {
+	f, err := a.function(address)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("%v: read configuration space: %w", address, err)
 	}
-	if err := offersKind(d.Address, f, policy.Kind); err != nil {
-		return err
+	if err := offersKind(address, f, policy.Kind); err != nil || hidesInterrupts(f) {
+		return nil, err
 	}
-	online, err := a.host.OnlineCPUs()
-	if err != nil {
-		return err
+	p := connectPlan{cpus: policy.CPUs}
+	if p.cpus.Empty() {
+		if p.cpus, err = a.usableCPUs(); err != nil {
+			return nil, err
+		}
 	}
-	if policy.CPUs.Empty() {
-		policy.CPUs = online
+	if p.list, p.kind, err = connect.Plan(f, policy, p.cpus); err != nil {
+		return nil, fmt.Errorf("%v: %w", address, err)
 	}
-	list, kind, err := connect.Plan(f, policy, policy.CPUs)
-	if err != nil {
-		return fmt.Errorf("%v: %w", d.Address, err)
+	return &p, src.suits(address, p.kind)
+}
+
+// printPlan is connect --dry-run.
+func (a *app) printPlan(d host.Device, p *connectPlan, src source, how string, o connectOptions) error {
+	if p == nil {
+		return &failure{exitPartial, fmt.Errorf("%v: the interrupts of the device are not readable by this user", d.Address), fmt.Sprintf("sudo irqbridge connect %v --dry-run", d.Address)}
 	}
-	messages := list.Expand()
-	if len(messages) == 0 {
-		return unsupported("", "%v: the device has no interrupts", d.Address)
-	}
+	kind, messages := p.kind, p.list.Expand()
 	last := len(messages) - 1
 	a.printf("%v  %s  %s\n", d.Address, interruptsOf(kind, len(messages)), how)
-	printParameters(a.stdout, list, "", tableLimit)
+	printParameters(a.stdout, p.list, "", tableLimit)
 	a.printf("+ open /dev/vfio/%d and the device in it; memory decoding on\n", d.Group)
 	index := vfio.IndexOf(kind)
-	a.printf("+ enable %v vectors 0 to %d, an eventfd each%s\n", index, last, when(kind != pci.KindINTx, "; bus master on"))
-	a.printf("+ echo %s > /proc/irq/N/smp_affinity_list, for the host IRQ N of each\n", policy.CPUs)
+	vectors := "vector 0"
+	if last > 0 {
+		vectors = fmt.Sprintf("vectors 0 to %d", last)
+	}
+	a.printf("+ enable %v %s, an eventfd each%s\n", index, vectors, when(kind != pci.KindINTx, "; bus master on"))
+	a.printf("+ echo %s > /proc/irq/N/smp_affinity_list, for the host IRQ N of each\n", p.cpus)
 	var described *profile.Interrupts
 	if src.profile != nil {
-		if described = src.profile.For(kind); described == nil {
-			return otherKind(d.Address, src.profile, kind)
-		}
+		described = src.profile.For(kind)
 		a.printSteps("enable in the device", described.Enable)
 		for _, m := range described.Messages {
 			if m.Message <= last {
@@ -438,7 +459,7 @@ func (a *app) planConnect(d host.Device, policy connect.Policy, src source, how 
 	}
 	switch {
 	case o.raise > 0 && src.loopback:
-		a.printf("+ trigger %v vectors 0 to %d in the kernel, %s each\n", index, last, plural(o.raise, "time"))
+		a.printf("+ trigger %v %s in the kernel, %s each\n", index, vectors, plural(o.raise, "time"))
 	case o.raise > 0:
 		for _, m := range described.Messages {
 			if m.Message <= last {

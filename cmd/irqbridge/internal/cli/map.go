@@ -88,8 +88,12 @@ func (a *app) mapLine(line string, bits pci.Bits, asJSON bool) error {
 		return nil
 	}
 	b, err := hex.DecodeString(digits)
-	if err != nil {
-		return fmt.Errorf("not hexadecimal: %w", err)
+	var invalid hex.InvalidByteError
+	switch {
+	case errors.As(err, &invalid):
+		return fmt.Errorf("%q is no hexadecimal digit", rune(invalid))
+	case err != nil:
+		return fmt.Errorf("%d hexadecimal digits, which are no whole bytes", len(digits))
 	}
 	d, err := pci.DecodeTranslated(b, bits)
 	if err != nil {

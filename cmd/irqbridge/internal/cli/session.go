@@ -18,14 +18,13 @@ import (
 	"github.com/irqbridge/irqbridge/vfio/host"
 )
 
-const (
-	// serviceDeadline is how long a raised interrupt may take to be serviced. A healthy one takes microseconds; the rest is for
-	// emulators and loaded machines.
-	serviceDeadline = 2 * time.Second
-	// toleratedMisses is how many interrupts a message may miss before it is not raised any more; one that was never serviced is
-	// given up at the first.
-	toleratedMisses = 3
-)
+// serviceDeadline is how long a raised interrupt may take to be serviced. A healthy one takes microseconds; the rest is for emulators
+// and loaded machines. It is a variable for the sake of tests in which nothing comes.
+var serviceDeadline = 2 * time.Second
+
+// toleratedMisses is how many interrupts a message may miss before it is not raised any more; one that was never serviced is given up
+// at the first.
+const toleratedMisses = 3
 
 // session is one device with every interrupt connected.
 type session struct {
@@ -126,17 +125,10 @@ func startSession(device *vfio.Device, policy connect.Policy, src source, silenc
 	if s.resources, err = connect.Assign(device, policy); err != nil {
 		return nil, err
 	}
-	if s.resources.Kind == 0 {
-		return nil, unsupported("", "%v: the device has no interrupts", device.Address())
-	}
-	if s.resources.Kind == pci.KindINTx && src.profile == nil && !src.loopback {
-		return nil, unsupported("irqbridge connect "+device.Address().String()+" --profile FILE",
-			"%v: nothing tells how to acknowledge its line, which would interrupt for ever: it takes a profile", device.Address())
+	if err := src.suits(device.Address(), s.resources.Kind); err != nil {
+		return nil, err
 	}
 	if src.profile != nil {
-		if src.profile.For(s.resources.Kind) == nil {
-			return nil, otherKind(device.Address(), src.profile, s.resources.Kind)
-		}
 		if s.board, err = src.profile.On(s.resources.Kind, barOf(device)); err != nil {
 			return nil, fmt.Errorf("%v: %w", device.Address(), err)
 		}
@@ -155,10 +147,20 @@ func startSession(device *vfio.Device, policy connect.Policy, src source, silenc
 	return s, nil
 }
 
-// otherKind says that a profile is about other kinds of interrupt.
-func otherKind(address pci.Address, p *profile.Profile, kind pci.Kind) error {
-	return unsupported(fmt.Sprintf("irqbridge connect %v --kind %v", address, p.Kinds()[0]),
-		"%v: profile %s describes %v, not %v", address, p.Name, p.Kinds(), kind)
+// suits refuses a kind of interrupt that the source cannot serve.
+func (s source) suits(address pci.Address, kind pci.Kind) error {
+	p := s.profile
+	switch {
+	case kind == 0:
+		return unsupported("", "%v: the device has no interrupts", address)
+	case p == nil && !s.loopback && kind == pci.KindINTx:
+		return unsupported(fmt.Sprintf("irqbridge connect %v --profile FILE", address),
+			"%v: nothing tells how to acknowledge its line, which would interrupt for ever: it takes a profile", address)
+	case p == nil || p.For(kind) != nil:
+		return nil
+	}
+	return unsupported(fmt.Sprintf("irqbridge connect %v --kind %v", address, p.Kinds()[len(p.Kinds())-1]),
+		"%v: profile %s describes %s, not %v", address, p.Name, kindNames(p.Kinds()), vfio.IndexOf(kind))
 }
 
 // barOf gives a profile the device's BARs.
@@ -176,7 +178,7 @@ func barOf(device *vfio.Device) func(int) (profile.BAR, error) {
 func offersKind(address pci.Address, f *pci.Function, kind pci.Kind) error {
 	has := kind == 0 || kind == pci.KindINTx && f.INTx != nil || kind == pci.KindMSI && f.MSI != nil || kind == pci.KindMSIX && f.MSIX != nil
 	if !has && !hidesInterrupts(f) {
-		return unsupported("", "%v: the device has no %v; it offers: %s", address, kind, offers(f))
+		return unsupported("", "%v: the device has no %v; it offers: %s", address, vfio.IndexOf(kind), offers(f))
 	}
 	return nil
 }

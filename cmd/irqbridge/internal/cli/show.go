@@ -32,7 +32,7 @@ type shownDeviceJSON struct {
 	BARs         []barJSON        `json:"bars"`
 	Capabilities []capabilityJSON `json:"capabilities"`
 	Warnings     []warningJSON    `json:"warnings"`
-	Assignment   *assignmentJSON  `json:"assignment"`
+	Assignment   *assignmentJSON  `json:"assignment"` // null when it is not known
 	// HostInterrupts is where Linux delivers what is enabled through VFIO at this moment, by this or another process.
 	HostInterrupts []hostInterruptJSON `json:"hostInterrupts"`
 }
@@ -124,7 +124,8 @@ type shown struct {
 	host     *host.Device // nil for a dump
 	group    *host.Group  // nil without one
 	live     []liveIRQ
-	list     pci.ResourceList
+	planned  bool
+	list     pci.ResourceList // what follows, if planned
 	kind     pci.Kind
 	cpus     host.CPUSet
 }
@@ -200,6 +201,9 @@ func (a *app) showDump(file string, asJSON bool) error {
 	}
 	dumps, err := pci.ReadDump(in)
 	if err != nil {
+		if file == "-" {
+			file = "standard input"
+		}
 		return &failure{exitFailed, fmt.Errorf("%s: %w", file, err), "lspci -xxxx > FILE, as root"}
 	}
 	code := exitOK
@@ -235,23 +239,21 @@ func (a *app) showDump(file string, asJSON bool) error {
 	return exit(code)
 }
 
-// plan works out what connect would get. A device whose interrupts make no sense is shown without.
+// plan works out what connect would get. A device whose interrupts make no sense, or are not known, is shown without.
 func (a *app) plan(s *shown) (int, error) {
-	online, err := a.host.OnlineCPUs()
-	if err != nil {
+	if hidesInterrupts(s.function) {
+		return exitPartial, nil
+	}
+	var err error
+	if s.cpus, err = a.usableCPUs(); err != nil {
 		return exitFailed, err
 	}
-	allowed, err := a.host.AllowedCPUs()
-	if err != nil {
-		return exitFailed, err
-	}
-	s.cpus = online.And(allowed)
 	s.list, s.kind, err = connect.Plan(s.function, connect.Policy{}, s.cpus)
 	if err != nil {
 		a.note("%v: no assignment: %v", s.address, err)
 		return exitPartial, nil
 	}
-	s.list.BusNumber = uint32(s.address.Bus)
+	s.list.BusNumber, s.planned = uint32(s.address.Bus), true
 	return exitOK, nil
 }
 
@@ -313,7 +315,9 @@ func (s *shown) json() shownDeviceJSON {
 			f.Command&pci.CommandINTxDisable != 0,
 		},
 		BARs: []barJSON{}, Capabilities: []capabilityJSON{}, Warnings: []warningJSON{}, HostInterrupts: []hostInterruptJSON{},
-		Assignment: newAssignmentJSON(s.list, s.kind),
+	}
+	if s.planned {
+		j.Assignment = newAssignmentJSON(s.list, s.kind)
 	}
 	if s.host != nil {
 		j.hostJSON = newHostJSON(*s.host)
@@ -500,6 +504,15 @@ func byCPU(counts map[int]uint64) string {
 		list = append(list, fmt.Sprintf("cpu%d %d", cpu, counts[cpu]))
 	}
 	return strings.Join(list, ", ")
+}
+
+// kindNames is "INTx, MSI".
+func kindNames(kinds []pci.Kind) string {
+	var names []string
+	for _, k := range kinds {
+		names = append(names, vfio.IndexOf(k).String())
+	}
+	return strings.Join(names, ", ")
 }
 
 // interruptsOf is "1 INTx interrupt", "5 MSI-X interrupts".

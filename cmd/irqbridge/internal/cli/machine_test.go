@@ -1,0 +1,354 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio"
+	"github.com/irqbridge/irqbridge/vfio/host"
+	"github.com/irqbridge/irqbridge/vfio/vfiotest"
+)
+
+// result is what one command line did.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+// irqbridge runs a command line on a machine.
+func irqbridge(t *testing.T, m *vfiotest.Machine, args ...string) result {
+	t.Helper()
+	return irqbridgeUntil(t, context.Background(), m, io.Discard, args...)
+}
+
+func irqbridgeUntil(t *testing.T, ctx context.Context, m *vfiotest.Machine, progress io.Writer, args ...string) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code := Main(ctx, args, System{
+		Stdin: strings.NewReader(""), Stdout: io.MultiWriter(&stdout, progress), Stderr: io.MultiWriter(&stderr, progress), Kernel: m.Kernel,
+	})
+	r := result{code, stdout.String(), stderr.String()}
+	t.Logf("$ irqbridge %s\n%s%s[exit %d]", strings.Join(args, " "), r.stdout, r.stderr, r.code)
+	return r
+}
+
+// bound binds a device through the program and gives it back at the end of the test.
+func bound(t *testing.T, m *vfiotest.Machine, address pci.Address) {
+	t.Helper()
+	before, err := m.Host.Device(address)
+	require.NoError(t, err)
+	require.Zero(t, irqbridge(t, m, "bind", address.String()).code)
+	t.Cleanup(func() {
+		require.Zero(t, irqbridge(t, m, "unbind", address.String()).code)
+		after, err := m.Host.Device(address)
+		require.NoError(t, err)
+		assert.Equal(t, before.Driver, after.Driver, "the former driver is back")
+		assert.Equal(t, before.DriverOverride, after.DriverOverride)
+	})
+}
+
+// state is what connect must leave as it found it.
+func state(t *testing.T, m *vfiotest.Machine, address pci.Address) string {
+	t.Helper()
+	d, err := m.Host.Device(address)
+	require.NoError(t, err)
+	config, err := m.Host.Config(address)
+	require.NoError(t, err)
+	f, err := pci.Decode(config)
+	require.NoError(t, err)
+	s := fmt.Sprintf("driver %q, bus master %v", d.Driver, f.Command&pci.CommandBusMaster != 0)
+	if f.MSI != nil {
+		s += fmt.Sprintf(", MSI %v", f.MSI.Enabled)
+	}
+	if f.MSIX != nil {
+		s += fmt.Sprintf(", MSI-X %v", f.MSIX.Enabled)
+	}
+	return s
+}
+
+func TestEveryRaisedInterruptIsServicedOnTheCPUAskedFor(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		for _, c := range []struct {
+			address  pci.Address
+			kind     string
+			messages int
+		}{
+			{m.EDU, "intx", 1},
+			{m.EDU, "msi", 1},
+			{m.E1000E, "intx", 1},
+			{m.E1000E, "msi", 1},
+			{m.E1000E, "msix", 5},
+		} {
+			t.Run(fmt.Sprintf("%v/%s", c.address, c.kind), func(t *testing.T) {
+				defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+				bound(t, m, c.address)
+				before := state(t, m, c.address)
+				for _, cpu := range m.CPUs.CPUs() {
+					r := irqbridge(t, m, "connect", c.address.String(), "--kind", c.kind, "--cpus", strconv.Itoa(cpu), "--raise", "100", "--json")
+					require.Zero(t, r.code)
+					var got connectJSON
+					require.NoError(t, json.Unmarshal([]byte(r.stdout), &got))
+					assert.Equal(t, 1, got.Schema)
+					assert.Equal(t, c.address, got.Address)
+					assert.Equal(t, c.kind, got.Kind)
+					require.Len(t, got.Interrupts, c.messages)
+					for n, i := range got.Interrupts {
+						assert.Equal(t, n, i.Message)
+						assert.NotZero(t, i.Vector)
+						assert.Equal(t, connectLevel(i.Vector), int(i.Irql))
+						assert.NotNil(t, i.HostIRQ)
+						assert.EqualValues(t, 100, i.Raised)
+						assert.EqualValues(t, 100, i.Serviced)
+						assert.GreaterOrEqual(t, i.Calls, i.Claimed)
+						assert.GreaterOrEqual(t, i.Claimed, uint64(100))
+						assert.Zero(t, i.WrongCPU)
+						assert.Equal(t, strconv.Itoa(cpu), i.CPUs)
+						assert.Equal(t, strconv.Itoa(cpu), i.EffectiveAffinity)
+						// QEMU's e1000e sends a message again when its moderation timer ends, so the host may count more.
+						require.Len(t, i.Delivered, 1, "delivered on one CPU")
+						assert.GreaterOrEqual(t, i.Delivered[strconv.Itoa(cpu)], uint64(100))
+					}
+					assert.Equal(t, before, state(t, m, c.address), "the device is left as it was")
+				}
+			})
+		}
+	})
+}
+
+// connectLevel is the level that goes with a vector of the first 144.
+func connectLevel(vector uint32) int { return int(vector >> 4) }
+
+func TestLoopbackServicesWithoutDelivery(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		bound(t, m, m.E1000E)
+		for kind, messages := range map[string]int{"intx": 1, "msi": 1, "msix": 5} {
+			r := irqbridge(t, m, "connect", m.E1000E.String(), "--kind", kind, "--loopback", "--raise", "20", "--json")
+			require.Zero(t, r.code)
+			var got connectJSON
+			require.NoError(t, json.Unmarshal([]byte(r.stdout), &got))
+			require.Len(t, got.Interrupts, messages)
+			for _, i := range got.Interrupts {
+				assert.EqualValues(t, 20, i.Serviced)
+				assert.EqualValues(t, 20, i.Calls)
+				assert.Empty(t, i.Delivered, "loopback is no interrupt of the host")
+			}
+		}
+	})
+}
+
+// TestBadInput goes through what users get wrong, on a machine where nothing but that is wrong: each gives one message with its cause,
+// a next step, the exit status, and leaves the device as it was.
+func TestBadInput(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		typo := filepath.Join(t.TempDir(), "board.json")
+		require.NoError(t, os.WriteFile(typo, []byte("{\n  \"profile\": 1,\n  \"nam\": \"board\"\n}\n"), 0o644))
+		bound(t, m, m.EDU)
+		bound(t, m, m.BridgeEDU)
+		edu, bridged, e1000e := m.EDU.String(), m.BridgeEDU.String(), m.E1000E.String()
+		for _, c := range []struct {
+			name   string
+			code   int
+			what   string
+			next   string
+			device pci.Address
+			args   []string
+		}{
+			{"unknown BDF, show", 1, "00:1e.0: there is no PCI device at this address", "irqbridge list", m.EDU, []string{"show", "00:1e.0"}},
+			{"unknown BDF, bind", 1, "00:1e.0: there is no PCI device at this address", "irqbridge list", m.EDU, []string{"bind", "00:1e.0"}},
+			{"unknown BDF, unbind", 1, "00:1e.0: there is no PCI device at this address", "irqbridge list", m.EDU, []string{"unbind", "00:1e.0"}},
+			{"unknown BDF, connect", 1, "00:1e.0: there is no PCI device at this address", "irqbridge list", m.EDU, []string{"connect", "00:1e.0"}},
+			{"syntax of a BDF", 2, `pci address "0:4"`, "irqbridge list", m.EDU, []string{"connect", "0:4"}},
+			{"another driver has it", 1, "the device is bound to e1000e, and wants a VFIO driver", "irqbridge bind " + e1000e, m.E1000E, []string{"connect", e1000e}},
+			{"no driver has it", 1, "the device has no driver, and wants a VFIO driver", "irqbridge bind " + m.EDU2.String(), m.EDU2, []string{"connect", m.EDU2.String()}},
+			{"group not viable", 1, m.BridgeE1000.String() + ", bound to e1000", "irqbridge bind " + m.BridgeE1000.String(), m.BridgeE1000, []string{"connect", bridged}},
+			{"CPU that does not exist", 1, "CPU 4095 is not online", "irqbridge connect " + edu + " --cpus ", m.EDU, []string{"connect", edu, "--cpus", "4095"}},
+			{"syntax of CPUs", 2, "--cpus 1-", "irqbridge connect --help", m.EDU, []string{"connect", edu, "--cpus", "1-"}},
+			{"typing error in a profile", 1, `board.json:3:3: nam: unknown field; known here: profile, name, `, "", m.EDU, []string{"connect", edu, "--profile", typo}},
+			{"name of a profile", 2, "--profile eud: there is no file of that name", "irqbridge connect --help", m.EDU, []string{"connect", edu, "--profile", "eud"}},
+			{"kind that the device has not", 4, "the device has no MSI-X; it offers: INTA, MSI 1", "", m.EDU, []string{"connect", edu, "--kind", "msix"}},
+			{"unknown kind", 2, "--kind x: want auto, intx, msi or msix", "irqbridge connect --help", m.EDU, []string{"connect", edu, "--kind", "x"}},
+			{"unknown driver", 1, "no PCI driver nvme-of is loaded", "modprobe nvme-of", m.EDU2, []string{"bind", m.EDU2.String(), "--driver", "nvme-of"}},
+			{"bridge", 1, "it is a bridge", "bind the devices behind it", m.Bridge, []string{"bind", m.Bridge.String()}},
+			{"unknown flag", 2, "unknown flag: --fast", "irqbridge connect --help", m.EDU, []string{"connect", edu, "--fast"}},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				before := state(t, m, c.device)
+				r := irqbridge(t, m, c.args...)
+				assert.Equal(t, c.code, r.code)
+				assert.Empty(t, r.stdout)
+				lines := strings.Split(strings.TrimSuffix(r.stderr, "\n"), "\n")
+				assert.True(t, strings.HasPrefix(lines[0], "irqbridge: "), lines[0])
+				assert.Contains(t, lines[0], c.what)
+				if c.next == "" {
+					assert.Len(t, lines, 1)
+				} else {
+					require.Len(t, lines, 2)
+					assert.True(t, strings.HasPrefix(lines[1], "next: "+c.next), lines[1])
+				}
+				assert.Equal(t, before, state(t, m, c.device), "the device is left as it was")
+			})
+		}
+	})
+}
+
+func TestADeviceThatIsOpenElsewhereIsBusy(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		m.Open(t, m.EDU)
+		r := irqbridge(t, m, "connect", m.EDU.String())
+		assert.Equal(t, 1, r.code)
+		assert.Contains(t, r.stderr, "is open elsewhere")
+		assert.Contains(t, r.stderr, "\nnext: ")
+	})
+}
+
+// TestWithoutIOMMU runs in a virtual machine only when that has none (IRQBRIDGE_VM_NO_IOMMU=1).
+func TestWithoutIOMMU(t *testing.T) {
+	check := func(t *testing.T, m *vfiotest.Machine) {
+		for _, args := range [][]string{{"bind", m.EDU.String()}, {"connect", m.EDU.String(), "--raise", "1"}} {
+			r := irqbridge(t, m, args...)
+			assert.Equal(t, 4, r.code)
+			assert.Contains(t, r.stderr, "irqbridge: "+m.EDU.String()+": ")
+			assert.Contains(t, r.stderr, "no IOMMU")
+			assert.Contains(t, r.stderr, "\nnext: ")
+			assert.Contains(t, r.stderr, "intel_iommu=on")
+			assert.Equal(t, `driver "", bus master false, MSI false`, state(t, m, m.EDU))
+		}
+		r := irqbridge(t, m, "show", m.EDU.String())
+		assert.Zero(t, r.code)
+		assert.Contains(t, r.stdout, "in no group: VFIO cannot take the device")
+	}
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		if m.Real {
+			if m.Host.HasIOMMU() {
+				t.Skip("this machine has an IOMMU")
+			}
+			check(t, m)
+			return
+		}
+		check(t, vfiotest.FakeMachine(t, vfiotest.Personality(m.Version), vfiotest.WithoutIOMMU()))
+	})
+}
+
+func TestShowSaysWhereTheHostDeliversToAnotherProcess(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		device := m.Open(t, m.E1000E)
+		fds := make([]int, 5)
+		for i := range fds {
+			fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+			require.NoError(t, err)
+			t.Cleanup(func() { unix.Close(fd) })
+			fds[i] = fd
+		}
+		require.NoError(t, device.EnableIRQs(vfio.MSIX, 0, fds))
+		irq, err := m.Host.FindIRQ(m.E1000E, pci.KindMSIX, 3)
+		require.NoError(t, err)
+		require.NoError(t, m.Host.SetAffinity(irq.Number, host.CPUSetOf(m.CPUs.CPUs()[0])))
+
+		r := irqbridge(t, m, "show", m.E1000E.String(), "--json")
+		require.Zero(t, r.code)
+		var got showJSON
+		require.NoError(t, json.Unmarshal([]byte(r.stdout), &got))
+		live := got.Devices[0].HostInterrupts
+		require.Len(t, live, 5)
+		assert.Equal(t, irq.Number, live[3].HostIRQ)
+		assert.Equal(t, fmt.Sprintf("vfio-msix[3](%v)", m.E1000E), live[3].Action)
+		assert.Equal(t, "edge", live[3].Trigger)
+		assert.Equal(t, strconv.Itoa(m.CPUs.CPUs()[0]), live[3].Affinity)
+		assert.True(t, got.Devices[0].Interrupts.MSIX.Enabled, "the hardware's view")
+		assert.True(t, got.Devices[0].Assignment.Planned)
+
+		assert.Contains(t, irqbridge(t, m, "show", m.E1000E.String()).stdout, "Where the host delivers\n  KIND")
+		_, vectors, enabled := device.EnabledIRQs()
+		assert.True(t, enabled && vectors == 5, "show leaves its user alone")
+	})
+}
+
+// notifier calls f at the first write.
+type notifier struct{ f func() }
+
+func (n *notifier) Write(p []byte) (int, error) {
+	if n.f != nil {
+		n.f()
+		n.f = nil
+	}
+	return len(p), nil
+}
+
+func TestCtrlCStopsInOrder(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+		bound(t, m, m.EDU)
+		before := state(t, m, m.EDU)
+
+		// Watching: the summary is printed and the exit is a good one. The first output, with --json, comes when all is connected.
+		ctx, cancel := context.WithCancel(context.Background())
+		r := irqbridgeUntil(t, ctx, m, &notifier{cancel}, "connect", m.EDU.String(), "--json")
+		assert.Zero(t, r.code)
+		assert.Contains(t, r.stdout, `"calls": 0`)
+		assert.Equal(t, before, state(t, m, m.EDU))
+
+		// Raising: not all was done.
+		ctx, cancel = context.WithCancel(context.Background())
+		r = irqbridgeUntil(t, ctx, m, &notifier{cancel}, "connect", m.EDU.String(), "--raise", "1000000", "--json")
+		assert.Equal(t, 1, r.code)
+		assert.Contains(t, r.stderr, "stopped before all was raised")
+		assert.Equal(t, before, state(t, m, m.EDU))
+	})
+}
+
+// TestAnInterruptThatDoesNotComeIsExplained breaks a profile of edu in the places that people get wrong.
+func TestAnInterruptThatDoesNotComeIsExplained(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		bound(t, m, m.EDU)
+		if !m.Real {
+			defer func(d time.Duration) { serviceDeadline = d }(serviceDeadline)
+			serviceDeadline = 300 * time.Millisecond
+		}
+		good, err := os.ReadFile("../profile/profiles/edu.json")
+		require.NoError(t, err)
+		for name, c := range map[string]struct{ old, new, want, next string }{
+			"raise register":  {`"offset": "0x60"`, `"offset": "0x08"`, "nothing arrived, and the device does not report the interrupt either (STATUS reads 0x0, & 0xffffffff is 0x0)", "check the raise steps"},
+			"status mask":     {`"mask": "0xffffffff"`, `"mask": "0x2"`, "the service routine ran 1 times and claimed 0: the status did not say that this interrupt was pending (STATUS reads 0x1, & 0x2 is 0x0)", "check status register and mask"},
+			"status all ones": {`"STATUS": {"bar": 0, "offset": "0x24"`, `"STATUS": {"bar": 0, "offset": "0x200"`, "the service routine could not read the device: the status register reads all ones", "check BAR and offset of STATUS"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				require.Contains(t, string(good), c.old)
+				file := filepath.Join(t.TempDir(), "edu.json")
+				require.NoError(t, os.WriteFile(file, []byte(strings.Replace(string(good), c.old, c.new, 1)), 0o644))
+				r := irqbridge(t, m, "connect", m.EDU.String(), "--profile", file, "--raise", "5")
+				assert.Equal(t, 1, r.code)
+				assert.Contains(t, r.stderr, "message 0: 0 of 1 raised interrupts were serviced: "+c.want)
+				assert.Contains(t, r.stderr, "\nnext: "+c.next)
+				assert.Contains(t, r.stdout, "\n1 raised, 0 serviced, ", "it is given up at the first")
+			})
+		}
+	})
+}
+
+// TestAFullDiskIsNoSuccess is the check that output is checked.
+func TestAFullDiskIsNoSuccess(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	var stderr bytes.Buffer
+	code := Main(context.Background(), []string{"list"}, System{Stdout: full{}, Stderr: &stderr, Kernel: m.Kernel})
+	assert.Equal(t, 1, code)
+	assert.Equal(t, "irqbridge: write standard output: no space left on device\n", stderr.String())
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, unix.ENOSPC }

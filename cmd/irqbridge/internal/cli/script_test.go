@@ -1,0 +1,146 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"github.com/irqbridge/irqbridge/vfio/host"
+	"github.com/irqbridge/irqbridge/vfio/vfiotest"
+)
+
+// TestScripts runs testdata/script: the verbs on the fake, in process. UPDATE_SCRIPTS=1 writes the output of now into the scripts.
+//
+// Commands: "irqbridge VERB…" has to succeed; "exits N VERB…" has to exit with N; "<FILE" among the arguments is standard input.
+// "machine OPTION…" replaces the script's machine: no-iommu, no-remapping, no-permission, unprivileged (64 bytes of configuration
+// space), vectors=N, fail=METHOD:ERRNO:N. The machine is seen to have CPUs 0 and 1; $CPU is one that this process can really use.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata/script",
+		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
+		Setup: func(env *testscript.Env) error {
+			online, err := host.New("/").AllowedCPUs()
+			if err != nil {
+				return err
+			}
+			env.Setenv("CPU", strconv.Itoa(online.CPUs()[0]))
+			repository, err := filepath.Abs("../../../..")
+			if err != nil {
+				return err
+			}
+			env.Setenv("REPO", repository)
+			s := &scripted{}
+			env.Defer(func() { s.machine.Shutdown() })
+			env.Values[scriptedKey{}] = s
+			return s.boot(nil)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"machine":   func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(scriptedOf(ts).boot(args)) },
+			"irqbridge": func(ts *testscript.TestScript, _ bool, args []string) { scriptedOf(ts).run(ts, 0, args) },
+			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
+				want, err := strconv.Atoi(args[0])
+				ts.Check(err)
+				scriptedOf(ts).run(ts, want, args[1:])
+			},
+		},
+	})
+}
+
+// scripted is the machine of a script.
+type scripted struct {
+	machine *vfiotest.Kernel
+	small   bool // configuration space is cut off
+}
+
+type scriptedKey struct{}
+
+func scriptedOf(ts *testscript.TestScript) *scripted { return ts.Value(scriptedKey{}).(*scripted) }
+
+func (s *scripted) boot(options []string) error {
+	if s.machine != nil {
+		s.machine.Shutdown()
+	}
+	s.small = false
+	var list []vfiotest.Option
+	for _, o := range options {
+		name, value, _ := strings.Cut(o, "=")
+		switch name {
+		case "no-iommu":
+			list = append(list, vfiotest.WithoutIOMMU())
+		case "no-remapping":
+			list = append(list, vfiotest.WithoutInterruptRemapping())
+		case "no-permission":
+			list = append(list, vfiotest.NodeMode(unix.EACCES))
+		case "unprivileged":
+			s.small = true
+		case "vectors":
+			n, err := strconv.Atoi(value)
+			if err != nil {
+				return err
+			}
+			list = append(list, vfiotest.VectorLimit(n))
+		case "fail":
+			f := strings.Split(value, ":")
+			nth, err := strconv.Atoi(f[2])
+			if err != nil {
+				return err
+			}
+			list = append(list, vfiotest.Fail(f[0], map[string]unix.Errno{"EIO": unix.EIO, "EACCES": unix.EACCES, "EBUSY": unix.EBUSY}[f[1]], nth))
+		default:
+			return fmt.Errorf("unknown machine option %q", o)
+		}
+	}
+	s.machine = vfiotest.NewKernel(list...)
+	return nil
+}
+
+func (s *scripted) run(ts *testscript.TestScript, want int, args []string) {
+	var stdin io.Reader = strings.NewReader("")
+	var rest []string
+	for _, arg := range args {
+		if file, ok := strings.CutPrefix(arg, "<"); ok {
+			stdin = strings.NewReader(ts.ReadFile(file))
+			continue
+		}
+		rest = append(rest, arg)
+	}
+	code := Main(context.Background(), rest, System{Stdin: stdin, Stdout: ts.Stdout(), Stderr: ts.Stderr(), Kernel: s.kernel()})
+	if code != want {
+		ts.Fatalf("exit status %d, want %d", code, want)
+	}
+}
+
+// kernel is the machine, seen with two CPUs so that the output does not depend on the machine that the test runs on.
+func (s *scripted) kernel() seenKernel {
+	return seenKernel{s.machine, s.small}
+}
+
+type seenKernel struct {
+	*vfiotest.Kernel
+	small bool
+}
+
+func (k seenKernel) Host() *host.Host { return host.NewOn(seenOS(k)) }
+
+type seenOS seenKernel
+
+func (o seenOS) ReadFile(name string) ([]byte, error) {
+	if name == "/sys/devices/system/cpu/online" {
+		return []byte("0-1\n"), nil
+	}
+	b, err := o.Kernel.ReadFile(name)
+	if o.small && strings.HasSuffix(name, "/config") && len(b) > 64 {
+		b = b[:64]
+	}
+	return b, err
+}
+
+func (o seenOS) ThreadAffinity() (host.CPUSet, error) { return host.CPUSetOf(0, 1), nil }
