@@ -6,6 +6,16 @@ import "fmt"
 type Capability struct {
 	ID     CapabilityID
 	Offset int // of the capability's first byte, the id; 0x40 to 0xfc
+
+	// Length is the number of bytes from Offset on: those of the structure where Decode knows it, else those up to the
+	// next capability or the end of the space.
+	Length int
+
+	Raw []byte // the bytes themselves; fewer than Length when the configuration space was not read to their end
+
+	// Decoded is a pointer to what the registers say: *PowerManagement, *MSI, *Express and so on, see Find. It is nil
+	// for a capability that this package knows by name only, and for one whose bytes are not all there.
+	Decoded any
 }
 
 // ExtendedCapability is one entry of the list above 0x100: PCI Express Base Specification 7.6.3.
@@ -13,6 +23,9 @@ type ExtendedCapability struct {
 	ID      ExtendedCapabilityID
 	Version uint8 // 0 to 15, of the structure's layout
 	Offset  int   // of the capability's header; 0x100 to 0xffc
+	Length  int   // as in Capability
+	Raw     []byte
+	Decoded any // as in Capability: *AER, *SRIOV, *ACS and so on
 }
 
 // CapabilityID names a capability of the first 256 bytes, PCI_CAP_ID_*.
@@ -89,6 +102,29 @@ func (id CapabilityID) String() string {
 // ExtendedCapabilityID names a capability above 0x100, PCI_EXT_CAP_ID_*. Its numbers have nothing to do with those of
 // CapabilityID.
 type ExtendedCapabilityID uint16
+
+// The extended capabilities that this package decodes.
+const (
+	ExtCapAER                ExtendedCapabilityID = 0x01
+	ExtCapSerialNumber       ExtendedCapabilityID = 0x03
+	ExtCapVendorSpecific     ExtendedCapabilityID = 0x0b
+	ExtCapACS                ExtendedCapabilityID = 0x0d
+	ExtCapARI                ExtendedCapabilityID = 0x0e
+	ExtCapATS                ExtendedCapabilityID = 0x0f
+	ExtCapSRIOV              ExtendedCapabilityID = 0x10
+	ExtCapPageRequest        ExtendedCapabilityID = 0x13
+	ExtCapResizableBAR       ExtendedCapabilityID = 0x15
+	ExtCapTPH                ExtendedCapabilityID = 0x17
+	ExtCapLTR                ExtendedCapabilityID = 0x18
+	ExtCapSecondaryExpress   ExtendedCapabilityID = 0x19
+	ExtCapPASID              ExtendedCapabilityID = 0x1b
+	ExtCapDPC                ExtendedCapabilityID = 0x1d
+	ExtCapL1Substates        ExtendedCapabilityID = 0x1e
+	ExtCapPTM                ExtendedCapabilityID = 0x1f
+	ExtCapDVSEC              ExtendedCapabilityID = 0x23
+	ExtCapVFResizableBAR     ExtendedCapabilityID = 0x24
+	ExtCapDataObjectExchange ExtendedCapabilityID = 0x2e
+)
 
 // extendedCapabilityNames follows the PCI Code and ID Assignment Specification, section 3.
 var extendedCapabilityNames = [...]string{
@@ -170,29 +206,21 @@ func (d *decoder) conventional() []byte {
 	return d.config[:min(len(d.config), conventionalSize)]
 }
 
-// fits reports whether length bytes at offset lie in the first 256, and warns when they do not.
-func (d *decoder) fits(offset, length int, id CapabilityID) bool {
-	end := len(d.conventional())
-	if offset+length <= end {
-		return true
-	}
-	if end < conventionalSize && offset+length <= conventionalSize {
-		d.f.Truncated = true
-		d.warn(offset, "%s capability of %d bytes ends after the %d bytes that were read", id, length, end)
-	} else {
-		d.warn(offset, "%s capability of %d bytes runs past the end of its space at 0x100", id, length)
-	}
-	return false
-}
-
-// capabilities walks the list of the first 256 bytes and decodes the capabilities that it understands.
-//
-// No offset is visited twice and all are multiples of 4 from 0x40 to 0xfc, so that the walk ends after 48 steps at most
-// whatever the pointers say.
+// capabilities walks both lists and then decodes what they lead to.
 func (d *decoder) capabilities() {
 	if d.f.Status&statusCapabilityList == 0 {
 		return
 	}
+	d.walk()
+	d.extendedWalk()
+	d.structures()
+}
+
+// walk lists the capabilities of the first 256 bytes.
+//
+// No offset is visited twice and all are multiples of 4 from 0x40 to 0xfc, so that the walk ends after 48 steps at most
+// whatever the pointers say.
+func (d *decoder) walk() {
 	pointerAt := offsetCapabilities
 	if d.f.HeaderType == HeaderTypeCardBus {
 		pointerAt = offsetCardBusCapabilities
@@ -208,7 +236,6 @@ func (d *decoder) capabilities() {
 		}
 		switch {
 		case pointer == 0:
-			d.extendedCapabilities()
 			return
 		case pointer < headerSize:
 			d.warn(pointerAt, "capability pointer 0x%02x leads into the header: the list ends here", pointer)
@@ -222,34 +249,19 @@ func (d *decoder) capabilities() {
 			d.warn(pointer, "capability id 0xff: the device does not answer here, the list ends")
 		default:
 			visited[pointer/4] = true
-			d.capability(Capability{ID: CapabilityID(config[pointer]), Offset: pointer})
+			d.f.Capabilities = append(d.f.Capabilities, Capability{ID: CapabilityID(config[pointer]), Offset: pointer})
 			pointerAt = pointer + 1
 			continue
 		}
-		d.extendedCapabilities()
 		return
 	}
 }
 
-// capability adds one capability to the list and decodes it when it is about interrupts. Of two with one id the first
-// counts, as in Linux.
-func (d *decoder) capability(c Capability) {
-	d.f.Capabilities = append(d.f.Capabilities, c)
-	switch {
-	case c.ID == CapMSI && d.f.MSI != nil, c.ID == CapMSIX && d.f.MSIX != nil:
-		d.warn(c.Offset, "a second %s capability: the first one counts", c.ID)
-	case c.ID == CapMSI:
-		d.msi(c.Offset)
-	case c.ID == CapMSIX:
-		d.msix(c.Offset)
-	}
-}
-
-// extendedCapabilities walks the list above 0x100.
+// extendedWalk lists the capabilities above 0x100.
 //
 // Only PCI Express and PCI-X 2.0 functions have that space; behind a bridge to conventional PCI the same bytes may
 // mirror the first 256. As above, no offset is visited twice, which bounds the walk.
-func (d *decoder) extendedCapabilities() {
+func (d *decoder) extendedWalk() {
 	_, express := d.find(CapPCIExpress)
 	_, pcix := d.find(CapPCIX)
 	if !express && !pcix || len(d.config) < extendedCapabilityBase+4 {

@@ -1,6 +1,7 @@
 package pci_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -18,14 +19,22 @@ func TestCapabilityWalk(t *testing.T) {
 	f := decode(t, s)
 	assert.Empty(t, f.Warnings)
 	assert.False(t, f.Truncated)
-	assert.Equal(t, []pci.Capability{
-		{ID: pci.CapPowerManagement, Offset: 0xa0},
-		{ID: pci.CapNull, Offset: 0x40},
-		{ID: 0x42, Offset: 0xfc},
-	}, f.Capabilities)
+	assert.Equal(t, []string{"a0 Power Management 8", "40 Null 96", "fc capability 0x42 4"}, listed(f))
 	assert.Equal(t, "Power Management", f.Capabilities[0].ID.String())
 	assert.Equal(t, "Null", f.Capabilities[1].ID.String())
 	assert.Equal(t, "capability 0x42", f.Capabilities[2].ID.String())
+}
+
+// listed gives the capabilities of both lists with their lengths.
+func listed(f *pci.Function) []string {
+	var list []string
+	for _, c := range f.Capabilities {
+		list = append(list, fmt.Sprintf("%02x %s %d", c.Offset, c.ID, c.Length))
+	}
+	for _, c := range f.ExtendedCapabilities {
+		list = append(list, fmt.Sprintf("%03x v%d %s %d", c.Offset, c.Version, c.ID, c.Length))
+	}
+	return list
 }
 
 func TestCapabilityListNeedsItsStatusBit(t *testing.T) {
@@ -42,7 +51,7 @@ func TestCapabilityWalkVisitsAtMost48(t *testing.T) {
 	s := endpoint(256)
 	s.put8(0x34, 0x40)
 	for offset := 0x40; offset < 0x100; offset += 4 {
-		s.capability(offset, pci.CapVendorSpecific, uint8(offset+4)) // the last one points to 0
+		s.capability(offset, pci.CapDebugPort, uint8(offset+4)) // the last one points to 0
 	}
 	f := decode(t, s)
 	assert.Len(t, f.Capabilities, 48)
@@ -174,6 +183,7 @@ func TestCapabilityTwice(t *testing.T) {
 func express(size int) space {
 	s := endpoint(size)
 	s.only(0x40, pci.CapPCIExpress)
+	s.put16(0x42, 0x0002)
 	return s
 }
 
@@ -184,17 +194,16 @@ func (s space) extended(offset int, id uint16, version uint8, next int) {
 func TestExtendedCapabilityWalk(t *testing.T) {
 	s := express(4096)
 	s.extended(0x100, 0x0001, 2, 0xffc)
-	s.extended(0xffc, 0x0023, 1, 0x200)
+	s.extended(0xffc, 0x0002, 1, 0x200)
 	s.extended(0x200, 0x7fff, 15, 0)
 	f := decode(t, s)
 	assert.Empty(t, f.Warnings)
-	assert.Equal(t, []pci.ExtendedCapability{
-		{ID: 0x0001, Version: 2, Offset: 0x100},
-		{ID: 0x0023, Version: 1, Offset: 0xffc},
-		{ID: 0x7fff, Version: 15, Offset: 0x200},
-	}, f.ExtendedCapabilities)
+	assert.Equal(t, []string{
+		"40 PCI Express 52",
+		"100 v2 Advanced Error Reporting 44", "ffc v1 Virtual Channel 4", "200 v15 extended capability 0x7fff 3580",
+	}, listed(f))
 	assert.Equal(t, "Advanced Error Reporting", f.ExtendedCapabilities[0].ID.String())
-	assert.Equal(t, "Designated Vendor-Specific", f.ExtendedCapabilities[1].ID.String())
+	assert.Equal(t, "Virtual Channel", f.ExtendedCapabilities[1].ID.String())
 	assert.Equal(t, "extended capability 0x7fff", f.ExtendedCapabilities[2].ID.String())
 }
 
@@ -241,7 +250,7 @@ func TestExtendedCapabilityWalkEndsAtAZeroHeader(t *testing.T) {
 func TestExtendedCapabilityWalkVisitsAtMost960(t *testing.T) {
 	s := express(4096)
 	for offset := 0x100; offset < 0x1000; offset += 4 {
-		s.extended(offset, 0x000b, 1, (offset+4)&0xfff)
+		s.extended(offset, 0x0012, 1, (offset+4)&0xfff)
 	}
 	f := decode(t, s)
 	assert.Len(t, f.ExtendedCapabilities, 960)

@@ -191,7 +191,7 @@ func (d *decoder) header() {
 			f.HeaderType)
 		return
 	}
-	d.bars()
+	f.BARs = d.bars(offsetBARs, barCount[f.HeaderType], "BAR")
 	d.intx()
 	d.capabilities()
 	d.subsystem()
@@ -208,9 +208,8 @@ func (d *decoder) subsystem() {
 		f.SubsystemVendorID = d.u16(offsetSubsystemVendorID)
 		f.SubsystemID = d.u16(offsetSubsystemID)
 	case HeaderTypeBridge:
-		if c, found := d.find(CapSubsystem); found && d.fits(c.Offset, 8, c.ID) {
-			f.SubsystemVendorID = d.u16(c.Offset + 4) // PCI_SSVID_VENDOR_ID
-			f.SubsystemID = d.u16(c.Offset + 6)       // PCI_SSVID_DEVICE_ID
+		if s := Find[Subsystem](f); s != nil {
+			f.SubsystemVendorID, f.SubsystemID = uint16(s.VendorID), uint16(s.ID)
 		}
 	case HeaderTypeCardBus:
 		if len(d.config) < offsetCardBusSubsystem+4 {

@@ -147,7 +147,7 @@ func TestDecodeHeaderTypes(t *testing.T) {
 		f := decode(t, s)
 		assert.Empty(t, f.Warnings)
 		assert.Len(t, f.BARs, 1)
-		assert.Equal(t, []pci.Capability{{ID: pci.CapPowerManagement, Offset: 0x80}}, f.Capabilities)
+		assert.Equal(t, []string{"80 Power Management 8"}, listed(f))
 		assert.Equal(t, uint16(0x104c), f.SubsystemVendorID)
 		assert.Equal(t, uint16(0xac56), f.SubsystemID)
 	})

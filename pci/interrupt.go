@@ -1,39 +1,59 @@
 package pci
 
+import "encoding/json"
+
 // INTx is the interrupt line of a function: PCI Express Base Specification 7.5.1.1.12 and 7.5.1.1.13.
 type INTx struct {
-	Pin uint8 // PCI_INTERRUPT_PIN: 1 to 4 for INTA# to INTD#
+	Pin uint8 `json:"pin"` // PCI_INTERRUPT_PIN: 1 to 4 for INTA# to INTD#
 
 	// Line is PCI_INTERRUPT_LINE, a note by the firmware that no hardware reads: on a PC the interrupt controller input,
 	// 0xff for none. The operating system need not follow it.
-	Line uint8
+	Line uint8 `json:"line"`
 }
 
 // MSI is the MSI capability, PCI_CAP_ID_MSI: PCI Express Base Specification 7.7.1.
 //
 // Through VFIO, Enabled, Address and Data show what was written there, not what the hardware has.
 type MSI struct {
-	Offset  int  // of the capability in configuration space
-	Enabled bool // PCI_MSI_FLAGS_ENABLE
+	Offset  int  `json:"offset"`  // of the capability in configuration space
+	Enabled bool `json:"enabled"` // PCI_MSI_FLAGS_ENABLE
 
 	// Messages is how many messages the function can use, a power of two up to 32 (Multiple Message Capable,
 	// PCI_MSI_FLAGS_QMASK). It is 0 for a reserved encoding, which is also a warning.
-	Messages int
+	Messages int `json:"messages"`
 
 	// EnabledMessages is how many it may use now (Multiple Message Enable, PCI_MSI_FLAGS_QSIZE), valid while Enabled.
 	// It is 0 for a reserved encoding.
-	EnabledMessages int
+	EnabledMessages int `json:"enabledMessages"`
 
-	Address64           bool // PCI_MSI_FLAGS_64BIT: the address has 64 bits
-	Maskable            bool // PCI_MSI_FLAGS_MASKBIT: Mask and Pending exist
-	ExtendedData        bool // it can send 32 bits of data
-	ExtendedDataEnabled bool // it does
+	Address64           bool `json:"address64"`           // PCI_MSI_FLAGS_64BIT: the address has 64 bits
+	Maskable            bool `json:"maskable"`            // PCI_MSI_FLAGS_MASKBIT: Mask and Pending exist
+	ExtendedData        bool `json:"extendedData"`        // it can send 32 bits of data
+	ExtendedDataEnabled bool `json:"extendedDataEnabled"` // it does
 
-	Address uint64 // where a message is written; the reserved two low bits are cleared
-	Data    uint32 // of message 0; 16 bits unless ExtendedDataEnabled
-	Mask    uint32 // bit n holds message n back
-	Pending uint32 // bit n: message n is waiting behind its mask bit
-	Control uint16 // PCI_MSI_FLAGS as it reads
+	Address uint64 `json:"-"`    // where a message is written; the reserved two low bits are cleared
+	Data    uint32 `json:"data"` // of message 0; 16 bits unless ExtendedDataEnabled
+	Mask    uint32 `json:"-"`    // bit n holds message n back
+	Pending uint32 `json:"-"`    // bit n: message n is waiting behind its mask bit
+	Control uint16 `json:"-"`    // PCI_MSI_FLAGS as it reads
+}
+
+// MarshalJSON writes address, mask, pending and control as strings in hexadecimal, mask and pending only where they
+// exist.
+func (m MSI) MarshalJSON() ([]byte, error) {
+	type fields MSI // without this method
+	out := struct {
+		fields
+		Address Hex  `json:"address"`
+		Mask    *Hex `json:"mask,omitempty"`
+		Pending *Hex `json:"pending,omitempty"`
+		Control Hex  `json:"control"`
+	}{fields: fields(m), Address: Hex(m.Address), Control: Hex(m.Control)}
+	if m.Maskable {
+		mask, pending := Hex(m.Mask), Hex(m.Pending)
+		out.Mask, out.Pending = &mask, &pending
+	}
+	return json.Marshal(out)
 }
 
 // The fields of the MSI control word. Those for extended data are in PCI Express Base Specification 7.7.1.2 only.
@@ -47,19 +67,28 @@ const (
 
 // MSIX is the MSI-X capability, PCI_CAP_ID_MSIX: PCI Express Base Specification 7.7.2.
 type MSIX struct {
-	Offset       int      // of the capability in configuration space
-	Enabled      bool     // PCI_MSIX_FLAGS_ENABLE
-	FunctionMask bool     // PCI_MSIX_FLAGS_MASKALL: all messages are held back
-	Messages     int      // entries of the table, 1 to 2048
-	Table        Location // of the table: 16 bytes an entry
-	PBA          Location // of the pending bit array: one bit an entry, in 64-bit words
-	Control      uint16   // PCI_MSIX_FLAGS as it reads
+	Offset       int      `json:"offset"`       // of the capability in configuration space
+	Enabled      bool     `json:"enabled"`      // PCI_MSIX_FLAGS_ENABLE
+	FunctionMask bool     `json:"functionMask"` // PCI_MSIX_FLAGS_MASKALL: all messages are held back
+	Messages     int      `json:"messages"`     // entries of the table, 1 to 2048
+	Table        Location `json:"table"`        // of the table: 16 bytes an entry
+	PBA          Location `json:"pba"`          // of the pending bit array: one bit an entry, in 64-bit words
+	Control      uint16   `json:"-"`            // PCI_MSIX_FLAGS as it reads
+}
+
+// MarshalJSON writes control as a string in hexadecimal.
+func (m MSIX) MarshalJSON() ([]byte, error) {
+	type fields MSIX // without this method
+	return json.Marshal(struct {
+		fields
+		Control Hex `json:"control"`
+	}{fields(m), Hex(m.Control)})
 }
 
 // Location is a place in the memory of a BAR.
 type Location struct {
-	BAR    int    // 0 to 5; 6 and 7 are reserved and come with a warning
-	Offset uint32 // in bytes from the start of the BAR, a multiple of 8
+	BAR    int    `json:"bar"`    // 0 to 5; 6 and 7 are reserved and come with a warning
+	Offset uint32 `json:"offset"` // in bytes from the start of the BAR, a multiple of 8
 }
 
 // The fields of the MSI-X control word and of its two location words.
@@ -81,9 +110,10 @@ func (d *decoder) intx() {
 	}
 }
 
-func (d *decoder) msi(offset int) {
-	if !d.fits(offset, 4, CapMSI) {
-		return
+func (s *structure) msi() any {
+	d, offset := s.d, s.offset
+	if !s.need(4) {
+		return nil
 	}
 	control := d.u16(offset + 2)
 	m := &MSI{
@@ -110,8 +140,8 @@ func (d *decoder) msi(offset int) {
 	if m.Maskable {
 		length = dataAt + 12
 	}
-	if !d.fits(offset, length, CapMSI) {
-		return
+	if !s.need(length) {
+		return nil
 	}
 	m.Address = uint64(d.u32(offset+4) &^ 3)
 	if m.Address64 {
@@ -138,7 +168,12 @@ func (d *decoder) msi(offset int) {
 	if m.ExtendedDataEnabled && !m.ExtendedData {
 		d.warn(offset+2, "MSI extended data is enabled and the function is not capable of it")
 	}
-	d.f.MSI = m
+	if d.f.MSI != nil {
+		d.warn(offset, "a second %s capability: the first one counts", CapMSI)
+	} else {
+		d.f.MSI = m
+	}
+	return m
 }
 
 // messageCount decodes the low three bits, the logarithm of a number of messages: 0 for a reserved encoding.
@@ -150,12 +185,13 @@ func messageCount(encoded uint16) int {
 	return 1 << encoded
 }
 
-func (d *decoder) msix(offset int) {
-	if !d.fits(offset, 12, CapMSIX) {
-		return
+func (s *structure) msix() any {
+	d, offset := s.d, s.offset
+	if !s.need(12) {
+		return nil
 	}
 	control := d.u16(offset + 2)
-	d.f.MSIX = &MSIX{
+	m := &MSIX{
 		Offset:       offset,
 		Control:      control,
 		Enabled:      control&msixEnable != 0,
@@ -164,6 +200,12 @@ func (d *decoder) msix(offset int) {
 		Table:        d.location(offset+4, "table"),
 		PBA:          d.location(offset+8, "pending bit array"),
 	}
+	if d.f.MSIX != nil {
+		d.warn(offset, "a second %s capability: the first one counts", CapMSIX)
+	} else {
+		d.f.MSIX = m
+	}
+	return m
 }
 
 // location decodes an MSI-X location word and warns when it names no memory BAR.
