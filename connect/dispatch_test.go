@@ -78,8 +78,8 @@ func servedOn(t *testing.T, m *vfiotest.Machine, address pci.Address, p connect.
 			assert.Equal(t, before.Counts[at], after.Counts[at], "delivered on CPU %d", at)
 		}
 	}
+	r.close() // which waits for the service routine that reported last
 	assert.EqualValues(t, fires, i.Stats().Claimed)
-	r.close()
 	return after.Counts[cpu] - before.Counts[cpu]
 }
 

@@ -2,6 +2,7 @@ package connect_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -60,6 +61,7 @@ type rig struct {
 
 // board is how a device's own interrupt n is enabled, raised, recognised and acknowledged.
 type board struct {
+	quiet       func(r *rig)
 	setUp       func(r *rig)
 	raise       func(r *rig, n int)
 	raised      func(r *rig, n int) bool
@@ -68,7 +70,8 @@ type board struct {
 
 // eduBoard has one interrupt: a bit of the status register, over the line or over one message.
 var eduBoard = board{
-	setUp:       func(r *rig) { r.write(0x64, 0xFFFFFFFF) },
+	quiet:       func(r *rig) { r.write(0x64, 0xFFFFFFFF) },
+	setUp:       func(*rig) {},
 	raise:       func(r *rig, _ int) { r.write(0x60, 1) },
 	raised:      func(r *rig, _ int) bool { return r.read(0x24)&1 != 0 },
 	acknowledge: func(r *rig, _ int) { r.write(0x64, 1) },
@@ -77,10 +80,12 @@ var eduBoard = board{
 // e1000eBoard uses the five causes of the 82574 that can have a message each: ICS raises, IMS enables, ICR holds what
 // is pending and clears what is written to it, IVAR routes cause n to message n.
 var e1000eBoard = board{
-	setUp: func(r *rig) {
-		r.write(0xD8, 0xFFFFFFFF) // IMC: disable all
-		r.write(0xE4, 0x8|0x9<<4|0xA<<8|0xB<<12|0xC<<16)
+	quiet: func(r *rig) {
+		r.write(0xD8, 0xFFFFFFFF) // IMC disables
 		r.write(0xC0, 0xFFFFFFFF)
+	},
+	setUp: func(r *rig) {
+		r.write(0xE4, 0x8|0x9<<4|0xA<<8|0xB<<12|0xC<<16)
 		r.write(0xD0, 0x1F<<20)
 	},
 	raise:       func(r *rig, n int) { r.write(0xC8, 1<<(20+n)) },
@@ -103,12 +108,13 @@ func open(t *testing.T, m *vfiotest.Machine, address pci.Address, p connect.Poli
 	if address == m.E1000E {
 		r.board = e1000eBoard
 	}
-	r.assign(p)
 	bar, err := r.dev.BAR(0)
 	require.NoError(t, err)
 	r.bar = bar
+	r.quiet()
+	r.assign(p)
 	r.board.setUp(r)
-	t.Cleanup(r.settle)
+	t.Cleanup(r.quiet)
 	return r
 }
 
@@ -190,12 +196,22 @@ func (r *rig) raise(n int) {
 // close closes the device before the end of the test.
 func (r *rig) close() {
 	r.Helper()
-	r.settle()
+	r.quiet()
 	require.NoError(r, r.dev.Close())
 }
 
-// settle keeps QEMU alive: its e1000e has a timer that runs for 128 us after each message, and aborts the machine when
-// MSI-X has been disabled by the time it ends.
+// quiet keeps the device from interrupting, unless the test has closed it.
+func (r *rig) quiet() {
+	if errors.Is(r.dev.ReadConfig(nil, 0), os.ErrClosed) {
+		return
+	}
+	r.board.quiet(r)
+	r.lastRaise = time.Now()
+	r.settle()
+}
+
+// settle keeps QEMU alive: its e1000e has timers that run for 128 us after each interrupt, and abort the machine when
+// MSI-X has been disabled or enabled by the time they end.
 func (r *rig) settle() {
 	if r.m.Real && r.dev.Address() == r.m.E1000E {
 		for time.Since(r.lastRaise) < time.Millisecond {
