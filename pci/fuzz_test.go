@@ -2,6 +2,7 @@ package pci_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"strings"
 	"testing"
 
@@ -85,6 +86,47 @@ func FuzzDecodeTranslated(f *testing.F) {
 			for i, m := range list.Expand() {
 				assert.Equal(t, i, m.Index)
 				assert.Equal(t, translated.Vector+uint32(i), m.Translated.Vector)
+			}
+		}
+	})
+}
+
+func FuzzDecodeFullList(f *testing.F) {
+	for _, text := range []string{lineList64, lineList32, twoMSIX64, twoMSIX32, "", "00000000", "ffffffff" + lineList64[8:]} {
+		b, err := hex.DecodeString(text)
+		require.NoError(f, err)
+		f.Add(b, true)
+		f.Add(b, false)
+	}
+	specific, err := hex.DecodeString("01000000" + "0500000001000000" + "0100010001000000" + specific64 + data24)
+	require.NoError(f, err)
+	f.Add(specific, true)
+
+	f.Fuzz(func(t *testing.T, b []byte, wide bool) {
+		width := pci.Bits32
+		if wide {
+			width = pci.Bits64
+		}
+		before := bytes.Clone(b)
+		translated, err := pci.DecodeFullList[pci.TranslatedDescriptor](b, width)
+		raw, rawErr := pci.DecodeFullList[pci.RawDescriptor](b, width)
+		require.Equal(t, err, rawErr, "the two forms differ in what fields mean, not in their sizes")
+		require.Equal(t, before, b, "the input is not changed")
+		if err != nil {
+			return
+		}
+		again, err := translated.Encode(width)
+		require.NoError(t, err)
+		require.Equal(t, b, again)
+		again, err = raw.Encode(width)
+		require.NoError(t, err)
+		require.Equal(t, b, again)
+		for _, full := range translated {
+			_ = full.Warnings()
+		}
+		if list, err := pci.NewResourceList(raw, translated); err == nil {
+			if list.Validate() == nil {
+				assert.LessOrEqual(t, len(list.Expand()), 2*len(b), "32 messages at most for a descriptor of 16 bytes or more")
 			}
 		}
 	})

@@ -41,17 +41,12 @@ const allProcessors = ^uint64(0)
 // Validate checks that the two halves of the list belong together and that each interrupt in it can be connected. The
 // error names the index. Resources of other types are only compared by type.
 func (l ResourceList) Validate() error {
-	if len(l.Raw) != len(l.Translated) {
-		return fmt.Errorf("resource list: %d raw and %d translated descriptors; they are to describe the same resources "+
-			"in the same order", len(l.Raw), len(l.Translated))
+	if err := l.validatePairs(); err != nil {
+		return err
 	}
 	for i, raw := range l.Raw {
 		translated := l.Translated[i]
 		fail := func(err error) error { return fmt.Errorf("resource list: descriptor %d: %w", i, err) }
-		if raw.Type != translated.Type {
-			return fail(fmt.Errorf("raw type %d (%s) and translated type %d (%s) differ",
-				uint8(raw.Type), raw.Type, uint8(translated.Type), translated.Type))
-		}
 		if raw.Type != ResourceInterrupt {
 			continue
 		}
@@ -65,6 +60,21 @@ func (l ResourceList) Validate() error {
 		}
 		if err := translated.Validate(); err != nil {
 			return fail(err)
+		}
+	}
+	return nil
+}
+
+// validatePairs checks that both halves list the same types of resource in the same order.
+func (l ResourceList) validatePairs() error {
+	if len(l.Raw) != len(l.Translated) {
+		return fmt.Errorf("resource list: %d raw and %d translated descriptors; they are to describe the same resources "+
+			"in the same order", len(l.Raw), len(l.Translated))
+	}
+	for i, raw := range l.Raw {
+		if t := l.Translated[i].Type; raw.Type != t {
+			return fmt.Errorf("resource list: descriptor %d: raw type %d (%s) and translated type %d (%s) differ",
+				i, uint8(raw.Type), raw.Type, uint8(t), t)
 		}
 	}
 	return nil
