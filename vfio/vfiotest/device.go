@@ -138,7 +138,17 @@ func (k *Kernel) DeviceGetInfo(fd int, arg []byte) error {
 		info.Flags |= uapi.DeviceFlagsReset
 	}
 	info.NumRegions, info.NumIRQs, info.CapOffset = uapi.PCINumRegions, uapi.PCINumIRQs, 0
-	uapi.Put(arg[:info.Argsz], info)
+	size := uint32(uapi.Size[uapi.DeviceInfo]())
+	if k.version == V6_1 {
+		if info.Argsz < size {
+			size = uapi.DeviceInfoMinSize
+		}
+	} else {
+		const padding = 4 // a field that the structure has since
+		size = min(info.Argsz, size+padding)
+	}
+	clear(arg[4:size])
+	uapi.Put(arg[:size], info)
 	return nil
 }
 
@@ -158,7 +168,7 @@ func (k *Kernel) DeviceGetRegionInfo(fd int, arg []byte) error {
 	}
 	const readWrite = uapi.RegionInfoFlagRead | uapi.RegionInfoFlagWrite
 	fn := f.device.function
-	info.Flags, info.CapOffset = 0, 0
+	info.Flags = 0
 	info.Offset = uint64(info.Index) << regionShift
 	info.Size = fn.regionSize(info.Index)
 	mappableTable := false
@@ -187,7 +197,7 @@ func putCapability(arg []byte, info uapi.RegionInfo, c uapi.InfoCapHeader) uapi.
 	need := at + uapi.Size[uapi.InfoCapHeader]()
 	info.Flags |= uapi.RegionInfoFlagCaps
 	if int(info.Argsz) < need {
-		info.Argsz = uint32(need)
+		info.Argsz, info.CapOffset = uint32(need), 0
 		return info
 	}
 	info.CapOffset = uint32(at)
@@ -209,7 +219,7 @@ func (k *Kernel) DeviceGetIRQInfo(fd int, arg []byte) error {
 	if info.Argsz < uapi.IRQInfoMinSize || info.Index >= uapi.PCINumIRQs {
 		return unix.EINVAL
 	}
-	if info.Index == uapi.PCIErrIRQIndex && f.device.function.express == 0 {
+	if info.Index == uapi.PCIErrIRQIndex && f.device.count(info.Index) == 0 {
 		return unix.EINVAL
 	}
 	info.Flags = uapi.IRQInfoEventFD
@@ -238,8 +248,8 @@ func (d *device) count(index uint32) int {
 		}
 	case uapi.PCIMSIXIRQIndex:
 		return len(f.table)
-	case uapi.PCIErrIRQIndex:
-		if f.express != 0 {
+	case uapi.PCIErrIRQIndex: // Linux 6.1 has it on PCI Express only
+		if f.express != 0 || f.kernel.version == Newest {
 			return 1
 		}
 	case uapi.PCIReqIRQIndex:

@@ -15,11 +15,10 @@ var machineConfigs []byte
 
 // design is what the configuration space of a device does not tell.
 type design struct {
-	bars   [6]barSize
-	model  func(*function) model // nil: memory
-	driver string                // the driver that takes it at boot
-	reset  resetMethod
-	group  int // the IOMMU group
+	group int // the IOMMU group
+	bars  [6]barSize
+	model func(*function) model // nil: memory
+	reset resetMethod
 }
 
 const (
@@ -36,7 +35,7 @@ var (
 var designs = map[string]design{
 	"0000:00:00.0": {group: 0}, // the host bridge
 	"0000:00:04.0": {group: 1, bars: eduBARs, model: newEDU},
-	"0000:00:05.0": {group: 2, bars: e1000eBARs, model: newE1000E, driver: "e1000e", reset: resetPM},
+	"0000:00:05.0": {group: 2, bars: e1000eBARs, model: newE1000E, reset: resetPM},
 	"0000:00:06.0": {group: 3, bars: eduBARs, model: newEDU},
 	"0000:00:07.0": {group: 4, bars: [6]barSize{{size: 16 * kilobyte}}, reset: resetFLR},
 	"0000:00:08.0": {group: 5, bars: [6]barSize{{size: 16 * kilobyte}}},
@@ -46,7 +45,7 @@ var designs = map[string]design{
 	"0000:00:1f.2": {group: 8, bars: [6]barSize{4: {size: 32, io: true}, 5: {size: 4 * kilobyte}}},
 	"0000:00:1f.3": {group: 8, bars: [6]barSize{4: {size: 64, io: true}}},
 	"0000:01:01.0": {group: 6, bars: eduBARs, model: newEDU, reset: resetBus},
-	"0000:01:05.0": {group: 6, bars: [6]barSize{{size: 128 * kilobyte}, {size: 64, io: true}}, model: newE1000, driver: "e1000"},
+	"0000:01:05.0": {group: 6, bars: [6]barSize{{size: 128 * kilobyte}, {size: 64, io: true}}, model: newE1000},
 }
 
 // boot makes the machine as it is after boot.
@@ -60,13 +59,19 @@ func (k *Kernel) boot() {
 		k.functions = append(k.functions, k.newFunction(dump))
 	}
 	for _, f := range k.functions {
-		if f.address == addressBridge {
+		switch f.address {
+		case addressBridge:
 			f.enable() // the PCI core enables the bridges
+		case addressXHCI:
+			f.enable() // to take it from the firmware
+			f.disable()
 		}
 	}
-	for _, f := range k.functions {
-		if d := k.driver(designs[f.address.String()].driver); d != nil {
-			_ = k.attach(f, d) // nothing stands against it yet
+	for _, d := range k.drivers {
+		for _, f := range k.functions {
+			if d.matches(f) {
+				_ = k.attach(f, d) // nothing stands against it yet
+			}
 		}
 	}
 }

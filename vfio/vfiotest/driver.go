@@ -135,6 +135,7 @@ func (k *Kernel) attach(f *function, d *driver) error {
 		}
 	}
 	f.driver = d
+	f.stateKnown = true
 	return nil
 }
 
@@ -163,6 +164,7 @@ func (k *Kernel) detach(f *function) {
 		f.disable()
 	}
 	f.driver = nil
+	f.stateKnown = false
 }
 
 // freeVFIODev returns the lowest number without a vfio-dev/vfioN.

@@ -52,16 +52,17 @@ type function struct {
 	reset resetMethod
 
 	// The host's view.
-	group    *group
-	driver   *driver
-	override string
-	enables  int          // pci_enable_device: while it is not 0, line is valid
-	line     *irq         // nil without a pin
-	shownIRQ int          // what the attribute irq says while no message is enabled
-	messages map[int]*irq // the allocated ones; nil while MSI and MSI-X are off
-	device   *device      // open through VFIO; nil when not
-	vfioDev  int          // the number in vfio-dev/vfioN while a VFIO driver is bound
-	netdev   string       // its network interface while its own driver is bound; "" without
+	group      *group
+	driver     *driver
+	override   string
+	enables    int          // pci_enable_device: while it is not 0, line is valid
+	line       *irq         // nil without a pin
+	shownIRQ   int          // what the attribute irq says while no message is enabled
+	messages   map[int]*irq // the allocated ones; nil while MSI and MSI-X are off
+	device     *device      // open through VFIO; nil when not
+	stateKnown bool         // Linux 6.1: the power state was looked at
+	vfioDev    int          // the number in vfio-dev/vfioN while a VFIO driver is bound
+	netdev     string       // its network interface while its own driver is bound; "" without
 }
 
 // entry is one entry of the MSI-X table.
@@ -240,6 +241,7 @@ func (f *function) enable() {
 		return
 	}
 	f.setPower(0)
+	f.stateKnown = true
 	var decode pci.Command
 	for _, b := range f.bars {
 		switch {

@@ -294,7 +294,7 @@ func (f *function) powerState() string {
 	switch {
 	case f.power() != 0:
 		return "D3hot"
-	case f.driver == nil && f.enables == 0 && f.kernel.version == V6_1:
+	case !f.stateKnown && f.kernel.version == V6_1:
 		return "unknown"
 	}
 	return "D0"
