@@ -16,16 +16,13 @@ const leftOver = 5 * time.Second
 
 // runJob runs the program with its streams on the serial line.
 func runJob(job *wire.Job, user identity, out *wire.Writer, in *wire.Reader) wire.Result {
-	for _, pair := range []string{"PATH=/bin", "HOME=" + user.home, "USER=" + user.name, "TMPDIR=/tmp"} {
-		job.Env = append(job.Env, pair)
-	}
 	// The program is looked up in the guest's PATH, which is this process's too.
 	if err := os.Setenv("PATH", "/bin"); err != nil {
 		return wire.Result{Error: err.Error()}
 	}
 	cmd := exec.Command(job.Args[0], job.Args[1:]...)
 	cmd.Dir = job.Dir
-	cmd.Env = job.Env
+	cmd.Env = append(job.Env, "PATH=/bin", "HOME="+user.home, "USER="+user.name, "TMPDIR=/tmp")
 	cmd.Stdout = wire.Stream{Writer: out, Kind: wire.Stdout}
 	cmd.Stderr = wire.Stream{Writer: out, Kind: wire.Stderr}
 	cmd.WaitDelay = leftOver
@@ -44,7 +41,8 @@ func runJob(job *wire.Job, user identity, out *wire.Writer, in *wire.Reader) wir
 	var ended atomic.Bool // no signal once the process's number may belong to somebody else
 	go receive(in, out, stdin, func(s syscall.Signal) {
 		if !ended.Load() {
-			syscall.Kill(-cmd.Process.Pid, s)
+			// It may have ended just now: then there is nothing to signal.
+			_ = syscall.Kill(-cmd.Process.Pid, s)
 		}
 	})
 	err = cmd.Wait()
@@ -67,14 +65,14 @@ func receive(in *wire.Reader, out *wire.Writer, stdin io.WriteCloser, signal fun
 	// work. The host sends a piece only after the one before was taken, so that one place is enough.
 	pieces := make(chan []byte, 1)
 	go func() {
-		defer stdin.Close()
 		for p := range pieces {
 			// A program that does not want its input is no error. The host must go on all the same.
 			_, _ = stdin.Write(p)
 			if out.Send(wire.Ack, nil) != nil {
-				return
+				break
 			}
 		}
+		_ = stdin.Close()
 	}()
 	for {
 		frame, err := in.Next()

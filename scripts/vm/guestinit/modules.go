@@ -26,13 +26,11 @@ func loadModules(dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		f, err := os.Open(filepath.Join(dir, e.Name()))
+		image, err := os.ReadFile(filepath.Join(dir, e.Name()))
 		if err != nil {
 			return err
 		}
-		err = unix.FinitModule(int(f.Fd()), moduleParameters(string(cmdline), moduleName(e.Name())), 0)
-		f.Close()
-		if err != nil {
+		if err := unix.InitModule(image, moduleParameters(string(cmdline), moduleName(e.Name()))); err != nil {
 			return fmt.Errorf("loading the kernel module %s: %w (the console says more)", e.Name(), err)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bufio"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -56,19 +55,18 @@ func sendOutput(out *wire.Writer, outputs []wire.Output) error {
 }
 
 func addFile(archive *tar.Writer, path string) error {
-	f, err := os.Open(path)
+	info, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	info, err := f.Stat()
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	err = archive.WriteHeader(&tar.Header{Name: path, Mode: int64(info.Mode().Perm()), Size: info.Size(), ModTime: info.ModTime()})
-	if err != nil {
+	header := &tar.Header{Name: path, Mode: int64(info.Mode().Perm()), Size: int64(len(data)), ModTime: info.ModTime()}
+	if err := archive.WriteHeader(header); err != nil {
 		return err
 	}
-	_, err = io.CopyN(archive, f, info.Size())
+	_, err = archive.Write(data)
 	return err
 }

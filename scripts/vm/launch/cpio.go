@@ -76,39 +76,27 @@ func (c *cpio) CharDevice(name string, perm fs.FileMode, major, minor int) {
 	c.header(path.Clean(name)[1:], typeChar|uint32(perm), 0, major, minor)
 }
 
-// File adds a file of the host. The directory's owner and other times do not matter in the guest; the permissions do,
-// and everything is made readable, for the program may not run as root.
+// File adds a file of the host. It is made readable, and executable if it is for its owner, for all: the program in the
+// guest may not run as the owner.
 func (c *cpio) File(name, source string) {
 	if c.err != nil {
 		return
 	}
-	f, err := os.Open(source)
+	info, err := os.Stat(source)
 	if err != nil {
 		c.err = err
 		return
 	}
-	defer f.Close()
-	info, err := f.Stat()
+	data, err := os.ReadFile(source)
 	if err != nil {
 		c.err = err
-		return
-	}
-	if !info.Mode().IsRegular() {
-		c.err = fmt.Errorf("%s is not a regular file", source)
 		return
 	}
 	perm := info.Mode().Perm() | 0o444
 	if perm&0o100 != 0 {
 		perm |= 0o111
 	}
-	c.Dir(path.Dir(name))
-	c.header(path.Clean(name)[1:], typeFile|uint32(perm), info.Size(), 0, 0)
-	if c.err == nil {
-		var n int64
-		n, c.err = io.CopyN(c.w, f, info.Size())
-		c.size += n
-	}
-	c.align()
+	c.Data(name, perm, data)
 }
 
 // Tree adds a file, or a directory with everything below it. Symbolic links stay links.

@@ -31,7 +31,10 @@ const (
 // qemu gives the command that runs the machine. Its standard output is the guest's console.
 func qemu(o *options, kernel string, initrd, serial *os.File) *exec.Cmd {
 	cmdline := "console=ttyS0 panic=-1 oops=panic iommu=nopt"
-	if !o.noIOMMU {
+	// Kernels differ in what they do without the argument: Debian's turn the IOMMU on.
+	if o.noIOMMU {
+		cmdline += " intel_iommu=off"
+	} else {
 		cmdline += " intel_iommu=on"
 	}
 	if !o.verbose {

@@ -46,8 +46,7 @@ func main() {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "scripts/vm:", err)
 		status = exitMachine
-		var e exitError
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[exitError](err); ok {
 			status = e.status
 		}
 	}
@@ -85,6 +84,7 @@ func launch(o *options) (int, error) {
 		if err != nil {
 			return 0, exitError{exitUsage, err}
 		}
+		job.Args = slices.Concat(job.Args[:1], t.args)
 		files = append(files, t.files...)
 		for _, output := range t.outputs {
 			back[output.Path] = output.Path
@@ -126,15 +126,10 @@ func launch(o *options) (int, error) {
 	if err != nil {
 		return 0, explain(err, o, s.console)
 	}
+	var missing []string
 	if s.archive.Len() > 0 {
-		missing, err := extract(&s.archive, back)
-		if err != nil {
+		if missing, err = extract(&s.archive, back); err != nil {
 			return 0, fmt.Errorf("files from the guest: %w", err)
-		}
-		for _, name := range missing {
-			if slices.Contains(wanted, name) {
-				return 0, fmt.Errorf("--bring-back %s: the guest has no such file", name)
-			}
 		}
 	}
 	switch {
@@ -143,18 +138,22 @@ func launch(o *options) (int, error) {
 	case result.Signal != "":
 		fmt.Fprintf(os.Stderr, "scripts/vm: the program was killed: %s\n", result.Signal)
 	}
+	for _, name := range wanted {
+		// A program that failed has an excuse, and its own exit status.
+		if slices.Contains(missing, name) && result.Status == 0 {
+			return 0, fmt.Errorf("--bring-back %s: the guest has no such file", name)
+		}
+	}
 	return result.Status, nil
 }
 
 // explain adds to a failure of the machine what the console showed last, and gives it its exit status.
 func explain(err error, o *options, c *console) error {
-	status := exitMachine
-	var late timeoutError
-	var ended signalError
-	switch {
-	case errors.As(err, &ended):
+	if ended, ok := errors.AsType[signalError](err); ok {
 		return exitError{128 + int(ended.signal), err}
-	case errors.As(err, &late):
+	}
+	status := exitMachine
+	if _, late := errors.AsType[timeoutError](err); late {
 		status = exitTimeout
 	}
 	return exitError{status, fmt.Errorf("%w\nkernel %s; the console's last lines:\n%s", err, o.kernel, c.Tail("  | "))}

@@ -112,7 +112,7 @@ func parse(args []string) (*options, error) {
 	}
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
-			help(flags)
+			_, _ = os.Stdout.WriteString(help(flags))
 		}
 		return nil, err
 	}
@@ -134,8 +134,9 @@ func parse(args []string) (*options, error) {
 	return o, nil
 }
 
-func help(flags *flag.FlagSet) {
-	fmt.Fprint(os.Stdout, usage)
+func help(flags *flag.FlagSet) string {
+	var b strings.Builder
+	b.WriteString(usage)
 	flags.VisitAll(func(f *flag.Flag) {
 		if f.Usage == "" {
 			return
@@ -148,7 +149,8 @@ func help(flags *flag.FlagSet) {
 		if f.DefValue != "" && f.DefValue != "false" {
 			text += " (" + f.DefValue + ")"
 		}
-		fmt.Fprintf(os.Stdout, "  %-28s %s\n", strings.TrimSpace(dashes+f.Name+" "+value), text)
+		fmt.Fprintf(&b, "  %-28s %s\n", strings.TrimSpace(dashes+f.Name+" "+value), text)
 	})
-	fmt.Fprint(os.Stdout, usageEnd)
+	b.WriteString(usageEnd)
+	return b.String()
 }

@@ -1,11 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -91,23 +91,21 @@ func addFilesOf(c *cpio, dir file) {
 
 // checkRunnable refuses a program that the guest could not run, and says why. Scripts are for the guest's shell to judge.
 func checkRunnable(name string) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	info, err := f.Stat()
+	info, err := os.Stat(name)
 	if err != nil {
 		return err
 	}
 	if info.IsDir() || info.Mode()&0o111 == 0 {
 		return fmt.Errorf("%s is not an executable file", name)
 	}
-	magic := make([]byte, len(elf.ELFMAG))
-	if _, err := io.ReadFull(f, magic); err != nil || string(magic) != elf.ELFMAG {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	if !bytes.HasPrefix(data, []byte(elf.ELFMAG)) {
 		return nil
 	}
-	e, err := elf.NewFile(f)
+	e, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}

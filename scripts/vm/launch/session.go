@@ -81,7 +81,7 @@ func (s *session) run() (*wire.Result, error) {
 	}
 	// With QEMU's end of the line and the initial file system closed here, the line ends when QEMU does.
 	for _, f := range s.qemu.ExtraFiles {
-		f.Close()
+		_ = f.Close()
 	}
 	exited := make(chan struct{})
 	go func() {

@@ -14,6 +14,7 @@ import (
 // testBinary is what a Go test binary needs beside itself, told from its arguments and its working directory, which is
 // the package's directory.
 type testBinary struct {
+	args    []string // for the guest
 	files   []file
 	outputs []wire.Output // under the same names on the host
 	timeout time.Duration // 0: none
@@ -22,12 +23,14 @@ type testBinary struct {
 // bootAndReturn is what a test's own timeout does not cover.
 const bootAndReturn = 3 * time.Minute
 
-// profiles are the flags of a test binary that name a file which it writes. -test.testlogfile is not among them: go
-// test would take the log for a licence to answer from its cache, and it does not know that the kernel is an input.
+// profiles are the flags of a test binary that name a file which it writes and somebody wants.
 var profiles = []string{"coverprofile", "cpuprofile", "memprofile", "blockprofile", "mutexprofile", "trace"}
 
 func inspectTest(args []string, dir string) (*testBinary, error) {
 	t := &testBinary{files: []file{{source: dir, name: dir, onlyFiles: true}}}
+	// Without this log go test does not keep the result in its cache, and it must not: it does not know that the
+	// kernel is an input too.
+	t.args = slices.DeleteFunc(slices.Clone(args), func(arg string) bool { return strings.HasPrefix(arg, "-test.testlogfile=") })
 	for _, testdata := range testdataDirs(dir) {
 		t.files = append(t.files, file{source: testdata, name: testdata})
 	}
@@ -61,17 +64,6 @@ func inspectTest(args []string, dir string) (*testBinary, error) {
 		}
 	}
 	return t, nil
-}
-
-// neededDirs gives the directories that the test binary writes to and nobody wants back.
-func neededDirs(args []string) []string {
-	var dirs []string
-	for _, arg := range args {
-		if log, ok := strings.CutPrefix(arg, "-test.testlogfile="); ok {
-			dirs = append(dirs, filepath.Dir(log))
-		}
-	}
-	return dirs
 }
 
 // testdataDirs gives the testdata directories that a package may read: its own and its module's.

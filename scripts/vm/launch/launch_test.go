@@ -1,0 +1,198 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/irqbridge/irqbridge/scripts/vm/internal/wire"
+)
+
+func TestInspectTest(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "vfio")
+	for _, d := range []string{"testdata", "vfio/testdata", "vfio/host/testdata"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(root, d), 0o755))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(root, "go.mod"), nil, 0o644))
+
+	got, err := inspectTest([]string{
+		"-test.testlogfile=/w/testlog.txt", "-test.timeout=10m0s", "-test.coverprofile=/w/_cover_.out",
+		"-test.gocoverdir=/w/cover", "--test.cpuprofile=cpu.out", "-test.outputdir=/o", "-test.v=true", "-own=x",
+	}, dir)
+	require.NoError(t, err)
+	assert.Equal(t, []file{
+		{source: dir, name: dir, onlyFiles: true},
+		{source: root + "/testdata", name: root + "/testdata"},
+		{source: dir + "/testdata", name: dir + "/testdata"},
+	}, got.files)
+	assert.Equal(t, []wire.Output{{Path: "/w/_cover_.out"}, {Path: "/o/cpu.out"}, {Path: "/w/cover", Dir: true}}, got.outputs)
+	assert.Equal(t, 10*time.Minute+bootAndReturn, got.timeout)
+	assert.Len(t, got.args, 7)
+	assert.NotContains(t, got.args, "-test.testlogfile=/w/testlog.txt")
+
+	got, err = inspectTest([]string{"-test.timeout=0s"}, dir)
+	require.NoError(t, err)
+	assert.Zero(t, got.timeout, "go test -timeout 0 means none")
+	_, err = inspectTest([]string{"-test.timeout=soon"}, dir)
+	assert.Error(t, err)
+}
+
+func TestOptionsFromTheEnvironment(t *testing.T) {
+	t.Setenv("IRQBRIDGE_VM_KERNEL", "newest")
+	t.Setenv("IRQBRIDGE_VM_NO_IOMMU", "1")
+	t.Setenv("IRQBRIDGE_VM_CPUS", "4")
+	o, err := parse([]string{"--cpus", "3", "--", "prog", "-v"})
+	require.NoError(t, err)
+	assert.Equal(t, "newest", o.kernel)
+	assert.True(t, o.noIOMMU)
+	assert.Equal(t, 3, o.cpus, "the command line wins")
+	assert.False(t, o.verbose, "what follows -- is the program's")
+	assert.Equal(t, []string{"prog", "-v"}, o.command)
+	assert.Equal(t, 10*time.Minute, o.timeout)
+
+	o, err = parse([]string{"--go-test", "--", "x.test"})
+	require.NoError(t, err)
+	assert.Negative(t, o.timeout, "taken from -test.timeout")
+	t.Setenv("IRQBRIDGE_VM_TIMEOUT", "90s")
+	o, err = parse([]string{"--go-test", "--", "x.test"})
+	require.NoError(t, err)
+	assert.Equal(t, 90*time.Second, o.timeout)
+}
+
+func TestBadOptions(t *testing.T) {
+	for _, args := range [][]string{
+		{},
+		{"--kernel", "6.1", "--", "true"},
+		{"--accel", "xen", "--", "true"},
+		{"--cpus", "many", "--", "true"},
+		{"--file", ":x", "--", "true"},
+		{"--nonsense", "--", "true"},
+	} {
+		_, err := parse(args)
+		require.Error(t, err, args)
+	}
+	t.Setenv("IRQBRIDGE_VM_CPUS", "many")
+	_, err := parse([]string{"--", "true"})
+	assert.ErrorContains(t, err, "IRQBRIDGE_VM_CPUS=many")
+}
+
+func TestEnvironmentIsSelected(t *testing.T) {
+	t.Setenv("IRQBRIDGE_VM_KERNEL", "newest")
+	t.Setenv("IRQBRIDGE_VM", "stable")
+	t.Setenv("GOTRACEBACK", "all")
+	t.Setenv("SECRET", "x")
+	env := environment(&options{kernel: "newest"})
+	assert.Contains(t, env, "IRQBRIDGE_VM_KERNEL=newest")
+	assert.Contains(t, env, "GOTRACEBACK=all")
+	assert.Contains(t, env, "IRQBRIDGE_VM=newest")
+	assert.NotContains(t, env, "IRQBRIDGE_VM=stable")
+	assert.NotContains(t, env, "SECRET=x")
+}
+
+// TestCPIO holds the archive to the form that the kernel reads: header fields in hexadecimal, four-byte alignment,
+// directories before what is in them.
+func TestCPIO(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "prog"), []byte("#!"), 0o700))
+	var out bytes.Buffer
+	c := newCPIO(&out)
+	c.Tree("/a/b", dir)
+	c.Symlink("/a/l", "b/prog")
+	c.CharDevice("/dev/console", 0o600, 5, 1)
+	require.NoError(t, c.Close())
+
+	type entry struct{ name, mode, content string }
+	var got []entry
+	for rest := out.Bytes(); ; {
+		require.Equal(t, "070701", string(rest[:6]))
+		field := func(i int) string { return string(rest[6+8*i : 14+8*i]) }
+		number := func(i int) int {
+			n := 0
+			for _, digit := range field(i) {
+				n = n<<4 + strings.IndexRune("0123456789ABCDEF", digit)
+			}
+			return n
+		}
+		nameEnd := 110 + number(11)
+		name := string(rest[110 : nameEnd-1])
+		if name == "TRAILER!!!" {
+			break
+		}
+		data := (nameEnd + 3) &^ 3
+		end := data + number(6)
+		got = append(got, entry{name, field(1), string(rest[data:end])})
+		if name == "dev/console" {
+			assert.Equal(t, []int{5, 1}, []int{number(9), number(10)})
+		}
+		rest = rest[(end+3)&^3:]
+	}
+	assert.Equal(t, []entry{
+		{"a", "000041ED", ""},
+		{"a/b", "000041ED", ""},
+		{"a/b/prog", "000081ED", "#!"},
+		{"a/l", "0000A1FF", "b/prog"},
+		{"dev", "000041ED", ""},
+		{"dev/console", "00002180", ""},
+	}, got)
+}
+
+func TestCPIOReportsMissingFiles(t *testing.T) {
+	c := newCPIO(new(bytes.Buffer))
+	c.Tree("/x", filepath.Join(t.TempDir(), "none"))
+	c.Data("/y", 0o644, nil)
+	assert.ErrorIs(t, c.Close(), os.ErrNotExist)
+}
+
+func archive(t *testing.T, names ...string) *bytes.Buffer {
+	t.Helper()
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for _, name := range names {
+		require.NoError(t, w.WriteHeader(&tar.Header{Name: name, Mode: 0o640, Size: int64(len(name))}))
+		_, err := w.Write([]byte(name))
+		require.NoError(t, err)
+	}
+	require.NoError(t, w.Close())
+	return &out
+}
+
+func TestExtract(t *testing.T) {
+	dir := t.TempDir()
+	to := map[string]string{"/cover": dir + "/c", "/tmp/out.txt": dir + "/o.txt", "/none": dir + "/none"}
+	missing, err := extract(archive(t, "/cover/sub/a", "/tmp/out.txt"), to)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"/none"}, missing)
+	data, err := os.ReadFile(dir + "/c/sub/a")
+	require.NoError(t, err)
+	assert.Equal(t, "/cover/sub/a", string(data))
+	assert.FileExists(t, dir+"/o.txt")
+}
+
+func TestExtractRefusesWhatWasNotAskedFor(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"/etc/passwd", "/cover/../../escaped", "/coverage"} {
+		_, err := extract(archive(t, name), map[string]string{"/cover": dir})
+		assert.ErrorContains(t, err, "not asked for", name)
+	}
+}
+
+func TestConsoleTail(t *testing.T) {
+	c := &console{}
+	assert.Equal(t, "| (nothing)", c.Tail("| "))
+	for range consoleLines {
+		_, _ = c.Write([]byte("\x1b[2J\x1bcbefore\r\n"))
+	}
+	_, _ = c.Write([]byte("\nKernel panic - not syncing\r\n"))
+	lines := strings.Split(c.Tail("| "), "\n")
+	assert.Len(t, lines, consoleLines)
+	assert.Equal(t, "| before", lines[0])
+	assert.Equal(t, "| Kernel panic - not syncing", lines[len(lines)-1])
+}
