@@ -7,10 +7,10 @@ import (
 	"sync"
 )
 
-// consoleTail is how much of the console is kept to be shown after a failure, in bytes and in lines.
+// How much of the console is kept to be shown after a failure, in bytes and in lines: a kernel panic with its call trace.
 const (
 	consoleTail  = 16 << 10
-	consoleLines = 40
+	consoleLines = 80
 )
 
 // console keeps the last of what QEMU and the guest's kernel printed. It is safe for concurrent use.
