@@ -6,15 +6,16 @@ import (
 )
 
 // BAR is a base address register as it reads. Its size is not in configuration space; the operating system finds it
-// by writing to the register.
+// by writing to the register, and Function.SetSizes takes it from there.
 //
 // A register that reads zero has no BAR: it is either not implemented, or a 32-bit memory BAR without an address, and
 // the bytes cannot tell which.
 type BAR struct {
 	Index        int     `json:"index"` // 0 to 5: the register's number; a 64-bit BAR also takes the next one
 	Type         BARType `json:"type"`
-	Prefetchable bool    `json:"prefetchable"` // memory only: reads have no side effects
-	Address      uint64  `json:"-"`            // on the bus, without the type bits; 0 when none was assigned
+	Prefetchable bool    `json:"prefetchable"`   // memory only: reads have no side effects
+	Address      uint64  `json:"-"`              // on the bus, without the type bits; 0 when none was assigned
+	Size         uint64  `json:"size,omitempty"` // bytes; 0 when it is not known, see Function.SetSizes
 }
 
 // MarshalJSON writes the address as a string in hexadecimal.

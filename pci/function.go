@@ -27,7 +27,16 @@ type Function struct {
 	SubsystemVendorID uint16
 	SubsystemID       uint16
 
-	BARs []BAR // in register order, without those that read zero
+	CacheLineSize uint8 // PCI_CACHE_LINE_SIZE, in words of 4 bytes
+	LatencyTimer  uint8 // PCI_LATENCY_TIMER, in clocks of conventional PCI
+	BIST          uint8 // PCI_BIST: built-in self test
+	MinGrant      uint8 // PCI_MIN_GNT of an endpoint, in units of 250 ns
+	MaxLatency    uint8 // PCI_MAX_LAT of an endpoint, in units of 250 ns
+
+	BARs    []BAR    // in register order, without those that read zero
+	ROM     *ROM     // nil when its register reads zero
+	Bridge  *Bridge  // nil unless HeaderType is HeaderTypeBridge
+	CardBus *CardBus // nil unless HeaderType is HeaderTypeCardBus
 
 	Capabilities         []Capability         // in the order of the device's list
 	ExtendedCapabilities []ExtendedCapability // in the order of the device's list; PCI Express and PCI-X only
@@ -48,8 +57,8 @@ type Function struct {
 
 // Warning is one inconsistency in a configuration space.
 type Warning struct {
-	Offset int    // of the byte in configuration space where it shows
-	Text   string // in lower case, without the offset
+	Offset int    `json:"offset"` // of the byte in configuration space where it shows
+	Text   string `json:"text"`   // in lower case, without the offset
 }
 
 // String gives the offset and the text on one line.
@@ -108,7 +117,10 @@ const (
 	offsetCommand             = 0x04
 	offsetStatus              = 0x06
 	offsetRevisionID          = 0x08
+	offsetCacheLineSize       = 0x0c
+	offsetLatencyTimer        = 0x0d
 	offsetHeaderType          = 0x0e
+	offsetBIST                = 0x0f
 	offsetBARs                = 0x10
 	offsetCardBusCapabilities = 0x14
 	offsetSubsystemVendorID   = 0x2c
@@ -116,6 +128,8 @@ const (
 	offsetCapabilities        = 0x34
 	offsetInterruptLine       = 0x3c
 	offsetInterruptPin        = 0x3d
+	offsetMinGrant            = 0x3e
+	offsetMaxLatency          = 0x3f
 	offsetCardBusSubsystem    = 0x40
 )
 
@@ -162,7 +176,11 @@ func (d *decoder) u16(offset int) uint16 { return binary.LittleEndian.Uint16(d.c
 func (d *decoder) u32(offset int) uint32 { return binary.LittleEndian.Uint32(d.config[offset:]) }
 
 func (d *decoder) warn(offset int, format string, args ...any) {
-	d.f.Warnings = append(d.f.Warnings, Warning{Offset: offset, Text: fmt.Sprintf(format, args...)})
+	d.f.Warnings = append(d.f.Warnings, warning(offset, format, args...))
+}
+
+func warning(offset int, format string, args ...any) Warning {
+	return Warning{Offset: offset, Text: fmt.Sprintf(format, args...)}
 }
 
 // header decodes the first 64 bytes and then, where the header type is known, what they point to.
@@ -177,6 +195,9 @@ func (d *decoder) header() {
 	f.RevisionID = d.config[offsetRevisionID]
 	f.Class = Class(d.u32(offsetRevisionID) >> 8)
 	f.HeaderType = d.config[offsetHeaderType] & 0x7f
+	f.CacheLineSize = d.config[offsetCacheLineSize]
+	f.LatencyTimer = d.config[offsetLatencyTimer]
+	f.BIST = d.config[offsetBIST]
 	f.MultiFunction = d.config[offsetHeaderType]&0x80 != 0
 
 	switch f.VendorID {
@@ -192,6 +213,17 @@ func (d *decoder) header() {
 		return
 	}
 	f.BARs = d.bars(offsetBARs, barCount[f.HeaderType], "BAR")
+	switch f.HeaderType {
+	case HeaderTypeNormal:
+		f.ROM = d.rom(offsetROM)
+		f.MinGrant = d.config[offsetMinGrant]
+		f.MaxLatency = d.config[offsetMaxLatency]
+	case HeaderTypeBridge:
+		f.Bridge = d.bridge()
+		f.ROM = d.rom(offsetBridgeROM)
+	case HeaderTypeCardBus:
+		f.CardBus = d.cardBus()
+	}
 	d.intx()
 	d.capabilities()
 	d.subsystem()
