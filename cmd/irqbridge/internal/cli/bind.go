@@ -108,7 +108,9 @@ func (a *app) runAll(ctx context.Context, plans []*host.Plan, dryRun bool) error
 	code := exitOK
 	for _, p := range plans {
 		for _, note := range p.Notes {
-			a.note("%v: %s", p.Address, note)
+			if !namesOther(note, p, plans) { // what it says of a device of the same command line is about to change
+				a.note("%v: %s", p.Address, note)
+			}
 		}
 		if dryRun {
 			for _, step := range p.Steps {
@@ -132,6 +134,11 @@ func (a *app) runAll(ctx context.Context, plans []*host.Plan, dryRun bool) error
 		}
 	}
 	return exit(code)
+}
+
+// namesOther tells whether a note of one plan is about the device of another.
+func namesOther(note string, of *host.Plan, plans []*host.Plan) bool {
+	return slices.ContainsFunc(plans, func(p *host.Plan) bool { return p != of && strings.Contains(note, p.Address.String()) })
 }
 
 // binding says which driver has a device now.

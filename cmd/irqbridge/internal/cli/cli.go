@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -60,7 +61,8 @@ type app struct {
 	stdout, stderr io.Writer
 	kernel         vfio.Kernel // nil: the running one
 	host           *host.Host
-	started        bool // a verb began; what failed before that is the command line's fault
+	started        bool      // a verb began; what failed before that is the command line's fault
+	shown          time.Time // when progress was last
 }
 
 // open opens a device on the app's kernel.
@@ -146,10 +148,14 @@ func (a *app) printJSON(v any) error {
 	return e.Encode(v)
 }
 
-// progress shows what is under way on a terminal, in place; elsewhere it shows nothing. An empty text clears the line.
+// progress shows what is under way on a terminal, in place and ten times a second at most; elsewhere it shows nothing. An empty text
+// clears the line.
 func (a *app) progress(format string, args ...any) {
-	if f, ok := a.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		fmt.Fprintf(f, "\r\x1b[K"+format, args...)
+	if now := time.Now(); format == "" || now.Sub(a.shown) >= 100*time.Millisecond {
+		if f, ok := a.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+			fmt.Fprintf(f, "\r\x1b[K"+format, args...)
+		}
+		a.shown = now
 	}
 }
 

@@ -278,7 +278,7 @@ func (a *app) tellBeginning(s *session, how string, o connectOptions) {
 		a.note("%v: fewer interrupts than the device has: %v", address, s.resources.Shortfall)
 	}
 	for _, r := range s.rows {
-		if err := r.interrupt.Affinity().IRQErr; err != nil {
+		if err := r.interrupt.Affinity().IRQErr; err != nil && o.cpus != "" {
 			a.note("%v: the host's affinity of its interrupts is not set, only that of the threads: %v", address, err)
 			break
 		}

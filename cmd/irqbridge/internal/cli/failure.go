@@ -86,7 +86,9 @@ func (a *app) complain(err error) {
 		what, next = describeOperation(operation), a.nextAfter(operation)
 	case errors.As(err, &onHost):
 		what = sentence(onHost.Subject+": "+onHost.Op, onHost.Err, onHost.Cause)
-		next = onHost.Remedy
+		if next = onHost.Remedy; errors.Is(err, host.ErrInUse) {
+			next = "end that use, or: irqbridge bind --force " + onHost.Subject
+		}
 	}
 	a.note("%s", what)
 	if next != "" {
