@@ -226,21 +226,24 @@ func (d *device) join(i *Interrupt, s *source, p *Parameters) error {
 	case i.wanted != head.wanted:
 		return refuse(StatusInvalidParameter, "vector 0x%x is served on CPUs %s, not %s; one thread calls the whole chain",
 			p.Vector, head.wanted, i.wanted)
-	case s.failed.Load():
+	}
+	if err := s.err.Load(); err != nil {
 		return &StatusError{
-			Status: StatusInvalidDeviceRequest, Op: "connect", Reason: "the source is silenced; disconnect it first",
-			Err: head.Err(),
+			Status: StatusInvalidDeviceRequest, Op: "connect", Reason: "the source is silenced; disconnect it first", Err: *err,
 		}
 	}
 	before, err := s.eventfd.count()
 	if err != nil {
 		return hostRefused(s.message, err)
 	}
-	i.firesBefore = before
+	i.firesBefore, i.unclaimedBefore = before, s.unclaimed.Load()
 	i.source = s
 	*p.InterruptObject = i
 	longer := append(slices.Clone(chain), i)
 	s.chain.Store(&longer)
+	if err := s.err.Load(); err != nil {
+		i.report(*err) // silenced just now, perhaps without having seen this member
+	}
 	return nil
 }
 

@@ -1,3 +1,92 @@
-// Package connect serves the interrupts of a PCI device as Windows does: it assigns them, maps a descriptor to the
-// parameters of IoConnectInterruptEx with CONNECT_FULLY_SPECIFIED, and runs service routines on pinned threads.
+// Package connect serves the interrupts of a PCI device as Windows does: it assigns them to the device, maps their
+// resource descriptors to the parameters of IoConnectInterruptEx with CONNECT_FULLY_SPECIFIED, and runs service
+// routines on pinned OS threads, one eventfd of VFIO for each line or message.
+//
+// # The way of an interrupt
+//
+//	dev, err := vfio.Open(address)
+//	resources, err := connect.Assign(dev, connect.Policy{})    // what the PnP manager does
+//	for _, m := range resources.Expand() {                     // one entry for each interrupt
+//		p, err := connect.FromDescriptor(m.Translated)     // the mapping of the page
+//		p.PhysicalDeviceObject = dev
+//		p.InterruptObject = &interrupts[m.Index]
+//		p.ServiceRoutine = serve
+//		p.ServiceContext = driver
+//		err = connect.Connect(&p)                          // armed from here on
+//	}
+//	// only now enable interrupts in the device
+//
+// The four steps are apart because Windows has them apart. [Assign] decides which interrupts the device gets and on
+// which processors, by a [Policy]. [FullySpecified] is the mapping of the page "Using the CONNECT_FULLY_SPECIFIED
+// Version of IoConnectInterruptEx", bit for bit: it never fails and never refuses. [Connect] refuses: what it is asked
+// for must be what was assigned. A driver ends in the opposite order: quiet the device, [Disconnect], close the device.
+//
+// # Service routines
+//
+// A [ServiceRoutine] is called with its interrupt and its context, and answers whether its device interrupted. It runs
+// under the interrupt's lock and never twice at once, whatever ProcessorEnableMask says: one thread serves all the
+// interrupts of a device that have the same mask. So a slow routine holds up its neighbours; Policy.Spread gives the
+// messages of MSI-X threads on different processors.
+//
+// Two signals may be served by one call, and a call may come without cause; both are so on Windows. No signal is
+// lost: after the last one the routine is called once more. The routine asks its device what there is to do.
+//
+// A routine may use its device, its own data and Synchronize of other interrupts. It must not block, and it must not
+// call Connect, Disconnect, Assign or Release, which would wait for it: they return a [*BugCheckError] at once. Data
+// shared with other goroutines belongs under [Interrupt.Synchronize], data shared with other service routines under a
+// common [SpinLock], see [LockGroup]. A panic in a routine silences its source and nothing else; [Interrupt.Err] and
+// [Resources.OnError] tell.
+//
+// # Two masks
+//
+// ProcessorEnableMask becomes two things. The thread that runs the routine is bound to these processors
+// (sched_setaffinity); that is certain, or Connect fails. And the host is asked to deliver the interrupt there
+// (/proc/irq/N/smp_affinity), which needs root. [Interrupt.Affinity] reports both, and [Interrupt.HostIRQ] has the
+// counts that prove where interrupts were delivered.
+//
+// # Vectors and levels
+//
+// Linux shows a user-space driver neither vectors nor interrupt levels, so Assign makes them up. A Vector is unique in
+// the process while it is assigned, starts at 0x30, and is never 0, which Microsoft's framework takes for "none". A
+// Level is 3 to 11, and Vector/16 for the first 144 vectors, as on x64 Windows. Messages of one MSI descriptor have
+// consecutive vectors and one level. An Irql here masks nothing: it is checked as Windows checks it, and it groups
+// locks. A processor group is 64 Linux CPUs: CPU 70 is bit 6 of group 1.
+//
+// # What is decided here
+//
+// Where Windows leaves a question open, or a process cannot do what a kernel does, this is the answer:
+//
+//   - The interrupt object is stored before the interrupt is armed, so a service routine always finds it. On Windows the
+//     routine may run first. After any failure it is nil.
+//   - When Disconnect returns, the routine is not running and will not be called. No Microsoft text promises it, and
+//     drivers rely on it.
+//   - A chain of message (latched) interrupts is walked in whole passes until one in which nobody claims; the pages say
+//     only that a routine returns FALSE for the next to be called. After 10 000 passes the walk ends with the bug check
+//     HARDWARE_INTERRUPT_STORM as an error. Of a level chain the first claim ends the walk, and the line is unmasked once.
+//   - The answer of a routine that is alone on its vector is counted and decides nothing.
+//   - A share conflict is STATUS_INVALID_PARAMETER, the only documented status that fits. All members of a chain must
+//     have the same processors, since one thread walks it.
+//   - What must match the assigned descriptor is Vector, Irql, InterruptMode, Group and ProcessorEnableMask; the pages
+//     say it of the vector only. Policy.AllowSubsetMask permits a part of the mask.
+//   - Versions 2, 3 and 5 are STATUS_NOT_SUPPORTED with Version set to 1, the documented answer of a system that has
+//     the fully specified versions only.
+//   - Passive-level routines (Irql 0) are STATUS_NOT_SUPPORTED, as on Windows before 8.
+//   - What stops Windows with a bug check is an error here: a call at the wrong IRQL, a disconnect of the wrong version,
+//     a lock taken twice. The last one panics, because Synchronize has no error to return.
+//   - Closing a device disconnects its interrupts. Each of them reports os.ErrClosed.
+//   - Every device's line has a vector of its own: the kernel tells devices on one wire apart.
+//
+// # Where the page misleads
+//
+//   - Its table says that ShareVector is ShareDisposition. Copied, "device exclusive" (1) would be TRUE; the code compares
+//     with CmResourceShareShared, 3.
+//   - A Level of 0x100 or more is cut to 8 bits by the cast to KIRQL, and 0x100 asks for a passive-level routine.
+//     FromDescriptor refuses it.
+//   - SynchronizeIrql = Level is right for a lock of one interrupt. Interrupts that share a lock have the highest Level.
+//   - Group is never copied. Version 1 always means group 0; FromDescriptor uses version 4 where it must.
+//   - "The system provides for each interrupt a descriptor" is not so for MSI: n messages have one. Expand makes n.
+//   - CmResourceTypeMessageInterrupt does not exist. Type is CmResourceTypeInterrupt for lines and messages, and the
+//     list holds other resources too.
+//   - STATUS_INVALID_PARAMETER_10 means the mask, the tenth argument of the older IoConnectInterrupt and not the tenth
+//     member of the structure.
 package connect

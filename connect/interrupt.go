@@ -25,17 +25,20 @@ type Interrupt struct {
 	disconnected bool
 	private      SpinLock
 
-	calls       atomic.Uint64
-	claims      atomic.Uint64
-	firesBefore uint64 // of the source, when this interrupt joined it
-	err         atomic.Pointer[error]
+	calls  atomic.Uint64
+	claims atomic.Uint64
+	// The source's counts when this interrupt joined it.
+	firesBefore     uint64
+	unclaimedBefore uint64
+
+	err atomic.Pointer[error]
 }
 
 // Stats counts what an interrupt did since it was connected. The numbers are read one after another while interrupts
 // go on.
 type Stats struct {
 	// Fires is how often the kernel signalled the source. The kernel counts, so fires that one service served together
-	// are in it.
+	// are in it; of a chain it goes on while somebody is connected. It is 0 where /proc is not mounted.
 	Fires uint64
 	// Calls is how often the service routine was called; Claimed how often it returned true.
 	Calls   uint64
@@ -55,7 +58,7 @@ func (i *Interrupt) Stats() Stats {
 		Fires:          fires - i.firesBefore,
 		Calls:          i.calls.Load(),
 		Claimed:        i.claims.Load(),
-		UnclaimedWalks: i.source.unclaimed.Load(),
+		UnclaimedWalks: i.source.unclaimed.Load() - i.unclaimedBefore,
 	}
 }
 

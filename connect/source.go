@@ -21,7 +21,7 @@ type source struct {
 	slot       int32
 	generation int32
 
-	failed    atomic.Bool
+	err       atomic.Pointer[error]        // why the source is silenced, nil while it is not
 	chain     atomic.Pointer[[]*Interrupt] // replaced, never changed
 	unclaimed atomic.Uint64
 
@@ -45,7 +45,7 @@ const maxPasses = 10_000
 // fire serves one event of the source: it walks the chain and then, for the line, lets the kernel signal again. It
 // runs on the dispatcher's thread.
 func (s *source) fire(t *thread) {
-	if s.failed.Load() {
+	if s.err.Load() != nil {
 		return
 	}
 	switch s.walk(t, *s.chain.Load()) {
@@ -154,7 +154,7 @@ func (i *Interrupt) service(t *thread) (o outcome) {
 // fail silences the source for good and reports why, so that one fault leaves the other sources alone. The kernel has
 // masked a line already; a message loses its trigger.
 func (s *source) fail(err error) {
-	if s.failed.Swap(true) {
+	if !s.err.CompareAndSwap(nil, &err) {
 		return
 	}
 	if s.kind != pci.KindINTx {
