@@ -71,11 +71,11 @@ func TestServiceClaimsOnlyWhatTheStatusSays(t *testing.T) {
 func TestServiceLooksAtItsOwnBits(t *testing.T) {
 	b := newTrace()
 	board := on(t, Named("e1000e"), pci.KindMSIX, b)
-	b.set(0xc0, 1<<21|1<<24|4)
+	b.set(0xc8, 1<<21|1<<24|4)
 	assert.False(t, board.Handler(0).Service())
 	b.taken()
 	assert.True(t, board.Handler(1).Service())
-	assert.Equal(t, []string{"r32 c0", "w32 c0=200000"}, b.taken())
+	assert.Equal(t, []string{"r32 c8", "w32 c0=200000"}, b.taken())
 }
 
 func TestServiceDoesNotClaimADeviceThatIsGone(t *testing.T) {
@@ -125,8 +125,8 @@ func TestEnableGoesFromTheWholeToTheMessages(t *testing.T) {
 	assert.Equal(t, []string{"w32 c8=1000000"}, b.taken())
 	require.NoError(t, board.Disable())
 	log := b.taken()
-	require.Len(t, log, 6)
-	assert.Equal(t, "w32 d8=ffffffff", log[5], "the whole is switched off last")
+	require.Len(t, log, 7)
+	assert.Equal(t, []string{"w32 d8=ffffffff", "w32 c0=ffffffff"}, log[5:], "the whole is switched off last")
 	assert.Nil(t, board.Handler(5))
 }
 
