@@ -223,6 +223,41 @@ func TestOpenJustAfterBinding(t *testing.T) {
 	require.NoError(t, d.Close())
 }
 
+// noDevice is the fake with groups that have no devices.
+type noDevice struct{ *vfiotest.Kernel }
+
+func (noDevice) GroupGetDeviceFD(int, string) (int, error) { return -1, unix.ENODEV }
+
+// TestDeviceThatTheGroupDoesNotHave: ENODEV again, although sysfs shows the device bound.
+func TestDeviceThatTheGroupDoesNotHave(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	m.Bind(t, m.EDU)
+	before := openFiles(t)
+	_, err := vfio.Open(m.EDU, vfio.OnKernel(noDevice{m.Fake}))
+	require.ErrorIs(t, err, unix.ENODEV)
+	require.ErrorContains(t, err, "dmesg")
+	assert.Equal(t, before, openFiles(t))
+}
+
+// notPCI is the fake with devices that are not PCI's.
+type notPCI struct{ *vfiotest.Kernel }
+
+func (n notPCI) DeviceGetInfo(device int, arg []byte) error {
+	const flags, pci = 4, 2 // VFIO_DEVICE_FLAGS_PCI, in a little-endian field
+	err := n.Kernel.DeviceGetInfo(device, arg)
+	arg[flags] &^= pci
+	return err
+}
+
+func TestOpenWhatIsNotPCI(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	m.Bind(t, m.EDU)
+	before := openFiles(t)
+	_, err := vfio.Open(m.EDU, vfio.OnKernel(notPCI{m.Fake}))
+	require.ErrorIs(t, err, vfio.ErrNotSupported)
+	assert.Equal(t, before, openFiles(t))
+}
+
 // other is the fake with some answers replaced.
 type other struct {
 	*vfiotest.Kernel
