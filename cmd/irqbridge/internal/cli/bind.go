@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -158,9 +157,9 @@ func (a *app) binding(address pci.Address) string {
 func (a *app) adviseAfterBind(plans []*host.Plan) {
 	for _, p := range plans {
 		if rest := slices.DeleteFunc(a.blockers(p.Address), func(s string) bool { return s == p.Address.String() }); len(rest) > 0 {
-			fmt.Fprintf(a.stderr, "next: irqbridge bind %s\n", strings.Join(rest, " "))
+			a.next("irqbridge bind %s", strings.Join(rest, " "))
 			return
 		}
 	}
-	fmt.Fprintf(a.stderr, "next: irqbridge connect %v\n", plans[0].Address)
+	a.next("irqbridge connect %v", plans[0].Address)
 }

@@ -33,7 +33,7 @@ const schema = 1
 // interrupts are disconnected and devices closed.
 func Main(ctx context.Context, args []string, sys System) int {
 	out := &output{w: sys.Stdout}
-	a := &app{stdin: sys.Stdin, stdout: out, stderr: sys.Stderr, kernel: sys.Kernel, host: host.New("/")}
+	a := &app{stdin: sys.Stdin, stdout: out, stderr: &output{w: sys.Stderr}, kernel: sys.Kernel, host: host.New("/")}
 	if sys.Kernel != nil {
 		a.host = sys.Kernel.Host()
 	}
@@ -58,7 +58,7 @@ func Main(ctx context.Context, args []string, sys System) int {
 // app is one run of the program.
 type app struct {
 	stdin          io.Reader
-	stdout, stderr io.Writer
+	stdout, stderr *output
 	kernel         vfio.Kernel // nil: the running one
 	host           *host.Host
 	started        bool      // a verb began; what failed before that is the command line's fault
@@ -133,12 +133,15 @@ func parseAddress(s string) (pci.Address, error) {
 	return address, nil
 }
 
-func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.stdout, format, args...) }
+func (a *app) printf(format string, args ...any) { a.stdout.printf(format, args...) }
 
 // note tells the user something that is not data.
 func (a *app) note(format string, args ...any) {
-	fmt.Fprintf(a.stderr, "irqbridge: "+format+"\n", args...)
+	a.stderr.printf("irqbridge: "+format+"\n", args...)
 }
+
+// next tells the user what to type.
+func (a *app) next(format string, args ...any) { a.stderr.printf("next: "+format+"\n", args...) }
 
 // printJSON prints one value, indented.
 func (a *app) printJSON(v any) error {
@@ -152,17 +155,21 @@ func (a *app) printJSON(v any) error {
 // clears the line.
 func (a *app) progress(format string, args ...any) {
 	if now := time.Now(); format == "" || now.Sub(a.shown) >= 100*time.Millisecond {
-		if f, ok := a.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-			fmt.Fprintf(f, "\r\x1b[K"+format, args...)
+		if f, ok := a.stderr.w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+			a.stderr.printf("\r\x1b[K"+format, args...)
 		}
 		a.shown = now
 	}
 }
 
-// output keeps the first error of writing, so that a full disk is not a success.
+// output keeps the first error of writing to w, so that a full disk is not a success.
 type output struct {
 	w   io.Writer
 	err error
+}
+
+func (o *output) printf(format string, args ...any) {
+	_, _ = fmt.Fprintf(o, format, args...) // Write keeps the error
 }
 
 func (o *output) Write(p []byte) (int, error) {

@@ -326,7 +326,7 @@ func (a *app) tellEnd(ctx context.Context, s *session, o connectOptions, problem
 	for _, p := range problems {
 		a.note("%v: %s", s.device.Address(), p.what)
 		if p.next != "" {
-			fmt.Fprintf(a.stderr, "next: %s\n", p.next)
+			a.next("%s", p.next)
 		}
 	}
 	switch cause := context.Cause(ctx); {

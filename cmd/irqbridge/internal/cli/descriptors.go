@@ -3,7 +3,6 @@ package cli
 import (
 	"encoding/hex"
 	"fmt"
-	"io"
 
 	"github.com/irqbridge/irqbridge/connect"
 	"github.com/irqbridge/irqbridge/pci"
@@ -99,14 +98,14 @@ func kindName(k pci.Kind) string {
 }
 
 // printDescriptors prints both halves of a resource list.
-func printDescriptors(w io.Writer, l pci.ResourceList, indent string, limit int) {
-	fmt.Fprintf(w, "%sraw: what the device asks for\n", indent)
+func printDescriptors(w *output, l pci.ResourceList, indent string, limit int) {
+	w.printf("%sraw: what the device asks for\n", indent)
 	raw := newTable(">#", "SHARE", "FLAGS", ">LEVEL", ">COUNT", ">VECTOR", ">AFFINITY")
 	for i, d := range l.Raw {
 		raw.add(i, d.Share, d.Flags, d.Level, d.MessageCount, fmt.Sprintf("0x%x", d.Vector), affinity(d.Affinity))
 	}
 	raw.print(w, indent+"  ", limit)
-	fmt.Fprintf(w, "%stranslated: what the host gives\n", indent)
+	w.printf("%stranslated: what the host gives\n", indent)
 	translated := newTable(">#", "SHARE", "FLAGS", ">LEVEL", ">GROUP", ">VECTOR", ">AFFINITY")
 	for i, d := range l.Translated {
 		translated.add(i, d.Share, d.Flags, d.Level, d.Group, fmt.Sprintf("0x%x", d.Vector), affinity(d.Affinity))
@@ -115,7 +114,7 @@ func printDescriptors(w io.Writer, l pci.ResourceList, indent string, limit int)
 }
 
 // printParameters prints what the mapping makes of each interrupt of a list, beside the bytes that it makes it of.
-func printParameters(w io.Writer, l pci.ResourceList, indent string, limit int) {
+func printParameters(w *output, l pci.ResourceList, indent string, limit int) {
 	t := newTable(">MSG", ">VECTOR", ">IRQL", ">SYNC", "MODE", "SHARE", ">MASK", ">GROUP", "TRANSLATED DESCRIPTOR, AS MAP READS IT")
 	for _, m := range l.Expand() {
 		p := parameters(m.Translated)

@@ -92,7 +92,7 @@ func (a *app) complain(err error) {
 	}
 	a.note("%s", what)
 	if next != "" {
-		fmt.Fprintf(a.stderr, "next: %s\n", next)
+		a.next("%s", next)
 	}
 }
 

@@ -96,7 +96,7 @@ func (a *app) list(asJSON bool, wanted func(host.Device) bool) error {
 	}
 	if hidden > 0 {
 		a.note("configuration space of %d of %d devices is readable to byte 64 only: MSI and MSI-X are not known", hidden, len(result.Devices))
-		fmt.Fprintln(a.stderr, "next: sudo irqbridge list")
+		a.next("sudo irqbridge list")
 		code = max(code, exitPartial)
 	}
 	return exit(code)

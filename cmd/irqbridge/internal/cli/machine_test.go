@@ -33,10 +33,10 @@ type result struct {
 // irqbridge runs a command line on a machine.
 func irqbridge(t *testing.T, m *vfiotest.Machine, args ...string) result {
 	t.Helper()
-	return irqbridgeUntil(t, context.Background(), m, io.Discard, args...)
+	return irqbridgeUntil(context.Background(), t, m, io.Discard, args...)
 }
 
-func irqbridgeUntil(t *testing.T, ctx context.Context, m *vfiotest.Machine, progress io.Writer, args ...string) result {
+func irqbridgeUntil(ctx context.Context, t *testing.T, m *vfiotest.Machine, progress io.Writer, args ...string) result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	code := Main(ctx, args, System{
@@ -251,7 +251,7 @@ func TestShowSaysWhereTheHostDeliversToAnotherProcess(t *testing.T) {
 		for i := range fds {
 			fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 			require.NoError(t, err)
-			t.Cleanup(func() { unix.Close(fd) })
+			t.Cleanup(func() { _ = unix.Close(fd) })
 			fds[i] = fd
 		}
 		require.NoError(t, device.EnableIRQs(vfio.MSIX, 0, fds))
@@ -303,14 +303,14 @@ func TestCtrlCStopsInOrder(t *testing.T) {
 
 		// Watching: the summary is printed and the exit is a good one. The first output, with --json, comes when all is connected.
 		ctx, cancel := context.WithCancel(context.Background())
-		r := irqbridgeUntil(t, ctx, m, &notifier{cancel}, "connect", m.EDU.String(), "--json")
+		r := irqbridgeUntil(ctx, t, m, &notifier{cancel}, "connect", m.EDU.String(), "--json")
 		assert.Zero(t, r.code)
 		assert.Contains(t, r.stdout, `"calls": 0`)
 		assert.Equal(t, before, state(t, m, m.EDU))
 
 		// Raising: not all was done.
 		ctx, cancel = context.WithCancel(context.Background())
-		r = irqbridgeUntil(t, ctx, m, &notifier{cancel}, "connect", m.EDU.String(), "--raise", "1000000", "--json")
+		r = irqbridgeUntil(ctx, t, m, &notifier{cancel}, "connect", m.EDU.String(), "--raise", "1000000", "--json")
 		assert.Equal(t, 1, r.code)
 		assert.Contains(t, r.stderr, "stopped before all was raised")
 		assert.Equal(t, before, state(t, m, m.EDU))

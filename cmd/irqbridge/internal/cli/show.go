@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -168,7 +167,7 @@ func (a *app) showDevice(address pci.Address, asJSON bool) error {
 	if f.Truncated {
 		a.note("%v: only %d bytes of configuration space are readable by this user: what stands after them is missing%s",
 			address, f.Size, missing(f))
-		fmt.Fprintf(a.stderr, "next: sudo irqbridge show %v\n", address)
+		a.next("sudo irqbridge show %v", address)
 		code = exitPartial
 	}
 	return exit(code)
@@ -196,7 +195,7 @@ func (a *app) showDump(file string, asJSON bool) error {
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		in = f
 	}
 	dumps, err := pci.ReadDump(in)
@@ -234,7 +233,7 @@ func (a *app) showDump(file string, asJSON bool) error {
 		return err
 	}
 	if code == exitPartial {
-		fmt.Fprintln(a.stderr, "next: make the dump as root with lspci -xxxx")
+		a.next("make the dump as root with lspci -xxxx")
 	}
 	return exit(code)
 }
@@ -352,26 +351,26 @@ func countsByCPU(counts map[int]uint64) map[string]uint64 {
 	return m
 }
 
-func (s *shown) print(w io.Writer) {
+func (s *shown) print(w *output) {
 	f := s.function
-	fmt.Fprintf(w, "%v  %04x:%04x  class %v  revision %02x  subsystem %04x:%04x\n",
+	w.printf("%v  %04x:%04x  class %v  revision %02x  subsystem %04x:%04x\n",
 		s.address, f.VendorID, f.DeviceID, f.Class, f.RevisionID, f.SubsystemVendorID, f.SubsystemID)
 	if s.host != nil {
 		s.printHost(w)
 	}
-	fmt.Fprintf(w, "  command   memory %s, bus master %s, INTx %s\n", onOff(f.Command&pci.CommandMemory != 0),
+	w.printf("  command   memory %s, bus master %s, INTx %s\n", onOff(f.Command&pci.CommandMemory != 0),
 		onOff(f.Command&pci.CommandBusMaster != 0), enabled(f.Command&pci.CommandINTxDisable == 0))
 	var bars []string
 	for _, b := range f.BARs {
 		bars = append(bars, fmt.Sprintf("%d %v 0x%x", b.Index, b.Type, b.Address))
 	}
 	if len(bars) > 0 {
-		fmt.Fprintf(w, "  BARs      %s\n", strings.Join(bars, ", "))
+		w.printf("  BARs      %s\n", strings.Join(bars, ", "))
 	}
 	s.printInterrupts(w)
 	s.printCapabilities(w)
 	for _, warning := range f.Warnings {
-		fmt.Fprintf(w, "  warning   0x%02x: %s\n", warning.Offset, warning.Text)
+		w.printf("  warning   0x%02x: %s\n", warning.Offset, warning.Text)
 	}
 	s.printAssignment(w)
 	if s.host != nil {
@@ -379,7 +378,7 @@ func (s *shown) print(w io.Writer) {
 	}
 }
 
-func (s *shown) printHost(w io.Writer) {
+func (s *shown) printHost(w *output) {
 	driver := "none"
 	if s.host.Driver != "" {
 		driver = s.host.Driver
@@ -393,9 +392,9 @@ func (s *shown) printHost(w io.Writer) {
 	if s.host.NUMANode >= 0 {
 		driver += fmt.Sprintf(", NUMA node %d", s.host.NUMANode)
 	}
-	fmt.Fprintf(w, "  driver    %s\n", driver)
+	w.printf("  driver    %s\n", driver)
 	if s.group == nil {
-		fmt.Fprintf(w, "  IOMMU     in no group: VFIO cannot take the device\n")
+		w.printf("  IOMMU     in no group: VFIO cannot take the device\n")
 		return
 	}
 	blockers := s.group.Blockers()
@@ -414,35 +413,35 @@ func (s *shown) printHost(w io.Writer) {
 	if len(others) > 0 {
 		with = "with " + strings.Join(others, ", ")
 	}
-	fmt.Fprintf(w, "  IOMMU     group %d, %s\n", s.group.ID, with)
+	w.printf("  IOMMU     group %d, %s\n", s.group.ID, with)
 }
 
-func (s *shown) printInterrupts(w io.Writer) {
+func (s *shown) printInterrupts(w *output) {
 	f := s.function
 	if f.INTx != nil {
-		fmt.Fprintf(w, "  INTx      %s, line %d\n", pinName(f.INTx), f.INTx.Line)
+		w.printf("  INTx      %s, line %d\n", pinName(f.INTx), f.INTx.Line)
 	}
 	if m := f.MSI; m != nil {
-		fmt.Fprintf(w, "  MSI       %s%s%s, %s", plural(m.Messages, "message"), when(m.Address64, ", 64-bit address"),
+		w.printf("  MSI       %s%s%s, %s", plural(m.Messages, "message"), when(m.Address64, ", 64-bit address"),
 			when(m.Maskable, ", maskable"), enabled(m.Enabled))
 		if m.Enabled {
-			fmt.Fprintf(w, ": %d in use, address 0x%x, data 0x%x", m.EnabledMessages, m.Address, m.Data)
+			w.printf(": %d in use, address 0x%x, data 0x%x", m.EnabledMessages, m.Address, m.Data)
 		}
-		fmt.Fprintln(w)
+		w.printf("\n")
 	}
 	if m := f.MSIX; m != nil {
-		fmt.Fprintf(w, "  MSI-X     %s, table in BAR %d at 0x%x, pending bits in BAR %d at 0x%x, %s%s\n", plural(m.Messages, "message"),
+		w.printf("  MSI-X     %s, table in BAR %d at 0x%x, pending bits in BAR %d at 0x%x, %s%s\n", plural(m.Messages, "message"),
 			m.Table.BAR, m.Table.Offset, m.PBA.BAR, m.PBA.Offset, enabled(m.Enabled), when(m.FunctionMask, ", all masked"))
 	}
 	switch {
 	case hidesInterrupts(f):
-		fmt.Fprintf(w, "  MSI, MSI-X not readable\n")
+		w.printf("  MSI, MSI-X not readable\n")
 	case f.INTx == nil && f.MSI == nil && f.MSIX == nil:
-		fmt.Fprintf(w, "  the device has no interrupts\n")
+		w.printf("  the device has no interrupts\n")
 	}
 }
 
-func (s *shown) printCapabilities(w io.Writer) {
+func (s *shown) printCapabilities(w *output) {
 	f := s.function
 	var list []string
 	for _, c := range f.Capabilities {
@@ -456,28 +455,28 @@ func (s *shown) printCapabilities(w io.Writer) {
 		if i == 0 {
 			label = "caps"
 		}
-		fmt.Fprintf(w, "  %-9s %s\n", label, line)
+		w.printf("  %-9s %s\n", label, line)
 	}
 }
 
-func (s *shown) printAssignment(w io.Writer) {
+func (s *shown) printAssignment(w *output) {
 	if s.kind == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\nAssignment, planned: connect would get %s on CPUs %s\n", interruptsOf(s.kind, len(s.list.Expand())), s.cpus)
+	w.printf("\nAssignment, planned: connect would get %s on CPUs %s\n", interruptsOf(s.kind, len(s.list.Expand())), s.cpus)
 	printDescriptors(w, s.list, "  ", tableLimit)
-	fmt.Fprintf(w, "\nCONNECT_FULLY_SPECIFIED parameters, from the translated descriptors\n")
+	w.printf("\nCONNECT_FULLY_SPECIFIED parameters, from the translated descriptors\n")
 	printParameters(w, s.list, "  ", tableLimit)
 }
 
-func (s *shown) printLive(w io.Writer) {
-	fmt.Fprintf(w, "\nWhere the host delivers\n")
+func (s *shown) printLive(w *output) {
+	w.printf("\nWhere the host delivers\n")
 	if len(s.live) == 0 {
 		why := "nowhere: no interrupt of the device is enabled through VFIO"
 		if !s.host.VFIO {
 			why += ", and it is not bound to a VFIO driver"
 		}
-		fmt.Fprintf(w, "  %s\n", why)
+		w.printf("  %s\n", why)
 		return
 	}
 	t := newTable("KIND", ">MSG", ">HOST IRQ", "TRIGGER", "CHIP", "AFFINITY", "EFFECTIVE", "DELIVERED")

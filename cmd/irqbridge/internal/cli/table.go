@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"unicode/utf8"
 )
@@ -24,7 +23,7 @@ func (t *table) add(cells ...any) {
 }
 
 // print writes the table with each line behind indent, and at most limit rows; the rest is counted. A limit of 0 is none.
-func (t *table) print(w io.Writer, indent string, limit int) {
+func (t *table) print(w *output, indent string, limit int) {
 	rows := t.rows
 	if limit > 0 && len(rows) > limit {
 		rows = rows[:limit]
@@ -39,18 +38,19 @@ func (t *table) print(w io.Writer, indent string, limit int) {
 		}
 	}
 	for _, row := range append([][]string{headings}, rows...) {
-		line := indent
+		var line strings.Builder
+		line.WriteString(indent)
 		for i, cell := range row {
 			space := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
 			if right[i] {
-				line += space + cell + "  "
+				line.WriteString(space + cell + "  ")
 			} else {
-				line += cell + space + "  "
+				line.WriteString(cell + space + "  ")
 			}
 		}
-		fmt.Fprintln(w, strings.TrimRight(line, " "))
+		w.printf("%s\n", strings.TrimRight(line.String(), " "))
 	}
 	if hidden := len(t.rows) - len(rows); hidden > 0 {
-		fmt.Fprintf(w, "%s… and %d more; --json has all\n", indent, hidden)
+		w.printf("%s… and %d more; --json has all\n", indent, hidden)
 	}
 }

@@ -134,7 +134,7 @@ func TestDisableGoesOnAfterAFailure(t *testing.T) {
 	b := newTrace()
 	board := on(t, Named("e1000e"), pci.KindMSIX, b)
 	b.fail = errors.New("broken")
-	assert.ErrorContains(t, board.Disable(), "register IMC: broken")
+	require.ErrorContains(t, board.Disable(), "register IMC: broken")
 	assert.Len(t, b.taken(), 6)
 }
 
@@ -165,11 +165,11 @@ func TestStepsChangeBitsAtTheirWidth(t *testing.T) {
 func TestOnRefusesWhatTheDeviceHasNot(t *testing.T) {
 	edu := Named("edu")
 	_, err := edu.On(pci.KindMSIX, newTrace().bar)
-	assert.EqualError(t, err, "profile edu describes [intx msi], not msix")
+	require.EqualError(t, err, "profile edu describes [intx msi], not msix")
 
 	absent := errors.New("no BAR 0")
 	_, err = edu.On(pci.KindMSI, func(int) (BAR, error) { return nil, absent })
-	assert.ErrorIs(t, err, absent)
+	require.ErrorIs(t, err, absent)
 
 	for offset, fits := range map[uint64]bool{0xfc: true, 0x100: false, 0xfffffffffffffffc: false} {
 		p := &Profile{

@@ -2,6 +2,7 @@ package profile
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/bits"
 	"regexp"
@@ -130,7 +131,7 @@ func (r *reader) hex(n *node, width int) uint64 {
 	case !ok:
 		r.fail(n, "wants a hex number in quotation marks such as \"0x64\", is %s", kindOf(n))
 		return 0
-	case !prefixed || strings.Contains(digits, "_") || (err != nil && !isRange(err)):
+	case !prefixed || strings.Contains(digits, "_") || (err != nil && !errors.Is(err, strconv.ErrRange)):
 		r.fail(n, "wants a hex number such as \"0x64\", is %q", s)
 		return 0
 	case err != nil || (width > 0 && bits.Len64(v) > width):
@@ -138,11 +139,6 @@ func (r *reader) hex(n *node, width int) uint64 {
 		return 0
 	}
 	return v
-}
-
-func isRange(err error) bool {
-	numError, ok := err.(*strconv.NumError)
-	return ok && numError.Err == strconv.ErrRange
 }
 
 // oneOf reads text that must be one of the given words, and returns its place among them.

@@ -1,7 +1,6 @@
 package profile
 
 import (
-	"errors"
 	"strings"
 	"testing"
 
@@ -135,7 +134,7 @@ func TestParseOfNothing(t *testing.T) {
 func TestEachMessageIsDescribedOnceAndOneIs(t *testing.T) {
 	message := board[strings.Index(board, "        {\n          \"message\""):strings.Index(board, "      ]\n    }")]
 	_, err := Parse("b", []byte(strings.Replace(board, message, strings.TrimSuffix(message, "\n")+",\n"+message, 1)))
-	assert.EqualError(t, err, "b:20:9: interrupts[0].messages[1]: message 2047 is described twice")
+	require.EqualError(t, err, "b:20:9: interrupts[0].messages[1]: message 2047 is described twice")
 	_, err = Parse("b", []byte(strings.Replace(board, message, "", 1)))
 	assert.EqualError(t, err, "b:13:19: interrupts[0].messages: describes no message")
 }
@@ -144,7 +143,7 @@ func TestEmbeddedProfilesAreReadAndFound(t *testing.T) {
 	require.NotEmpty(t, Embedded())
 	for _, p := range Embedded() {
 		_, err := files.Open("profiles/" + p.Name + ".json")
-		assert.NoError(t, err, "a profile has the name of its file")
+		require.NoError(t, err, "a profile has the name of its file")
 		assert.Same(t, p, Named(p.Name))
 		for _, id := range p.Match {
 			assert.Same(t, p, ForDevice(id))
@@ -173,7 +172,7 @@ func FuzzParse(f *testing.F) {
 		p, err := Parse("f", []byte(text))
 		if err != nil {
 			var at *Error
-			require.True(t, errors.As(err, &at), "%T", err)
+			require.ErrorAs(t, err, &at)
 			require.LessOrEqual(t, at.Line, 1+strings.Count(text, "\n"))
 			require.GreaterOrEqual(t, at.Column, 1)
 			require.NotContains(t, at.Text, "\n")
