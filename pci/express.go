@@ -68,12 +68,12 @@ func (t ExpressType) String() string {
 // MarshalText gives the form of String.
 func (t ExpressType) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
-// hasLink, hasSlot and isRoot say which registers a type has, apart from what the slot flag says.
+// hasLink, isDownstream and isRoot say which registers a type has: a port that looks down may have a slot.
 func (t ExpressType) hasLink() bool {
 	return t != ExpressIntegratedEndpoint && t != ExpressEventCollector
 }
 
-func (t ExpressType) hasSlot() bool {
+func (t ExpressType) isDownstream() bool {
 	return t == ExpressRootPort || t == ExpressDownstreamPort || t == ExpressFromPCIBridge
 }
 func (t ExpressType) isRoot() bool { return t == ExpressRootPort || t == ExpressEventCollector }
@@ -301,7 +301,7 @@ func (s *structure) express() any {
 		SlotImplemented:  flags.has(0x0100),
 		InterruptMessage: flags.field(0x3e00),
 	}
-	slot := e.SlotImplemented && e.Type.hasSlot()
+	slot := e.SlotImplemented && e.Type.isDownstream()
 	// Version 1 ends with the last register that the type has. Version 2 has them all up to the last one.
 	length := 0x0c
 	switch {

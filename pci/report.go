@@ -178,6 +178,7 @@ func (r *Interrupts) checkSources() {
 // messageSources collects the services that interrupt by a message of their own.
 func (f *Function) messageSources() []MessageSource {
 	var sources []MessageSource
+	express := Find[Express](f)
 	for _, c := range f.Capabilities {
 		if e, ok := c.Decoded.(*Express); ok {
 			sources = append(sources, e.sources(c.Offset)...)
@@ -198,6 +199,19 @@ func (f *Function) messageSources() []MessageSource {
 		case *SRIOV:
 			if d.MigrationCapable {
 				add("VF migration", d.InterruptMessage, d.MigrationInterrupt)
+			}
+		case *DataObjectExchange:
+			if d.InterruptSupported {
+				add("data object exchange", d.InterruptMessage, d.Interrupt)
+			}
+		case *SecondaryExpress:
+			// Downstream ports only: the others ask them for it.
+			if express != nil && express.Type.isDownstream() {
+				add("link equalization", express.InterruptMessage, d.EqualizationInterrupt)
+			}
+		case *L1Substates:
+			if express != nil && d.LinkActivation {
+				add("link activation", express.InterruptMessage, d.LinkActivationInterrupt)
 			}
 		}
 	}

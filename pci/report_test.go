@@ -170,7 +170,7 @@ func TestInterruptsThatCannotArrive(t *testing.T) {
 }
 
 // rootPort gives a root port with everything that interrupts: PCI Express at 0x40 by message 1, AER by 2, DPC by 3,
-// SR-IOV by 4, and 8 messages of MSI-X.
+// SR-IOV by 4, DOE by 5, the rest by that of PCI Express, and 8 messages of MSI-X.
 func rootPort() space {
 	s := endpoint(4096)
 	s.put16(0x04, 0x0006)
@@ -189,8 +189,13 @@ func rootPort() space {
 	s.put32(0x130, 2<<27)
 	s.extended(0x180, uint16(pci.ExtCapDPC), 1, 0x200)
 	s.put16(0x184, 3)
-	s.extended(0x200, uint16(pci.ExtCapSRIOV), 1, 0)
+	s.extended(0x200, uint16(pci.ExtCapSRIOV), 1, 0x280)
 	s.put32(0x204, 4<<21|1)
+	s.extended(0x280, uint16(pci.ExtCapDataObjectExchange), 1, 0x300)
+	s.put32(0x284, 5<<1|1)
+	s.extended(0x300, uint16(pci.ExtCapSecondaryExpress), 1, 0x380)
+	s.extended(0x380, uint16(pci.ExtCapL1Substates), 1, 0)
+	s.put32(0x384, 0x20)
 	return s
 }
 
@@ -204,6 +209,9 @@ func TestMessageSources(t *testing.T) {
 		{Service: "error reporting", Message: 2, Offset: 0x100},
 		{Service: "downstream port containment", Message: 3, Offset: 0x180},
 		{Service: "VF migration", Message: 4, Offset: 0x200},
+		{Service: "data object exchange", Message: 5, Offset: 0x280},
+		{Service: "link equalization", Message: 1, Offset: 0x300},
+		{Service: "link activation", Message: 1, Offset: 0x380},
 	}, f.Interrupts().Sources)
 
 	// The interrupt enable bit of each of them.
@@ -214,6 +222,9 @@ func TestMessageSources(t *testing.T) {
 		func(s space) { s.put32(0x12c, 0x4) },
 		func(s space) { s.put16(0x186, 0x0008) },
 		func(s space) { s.put16(0x208, 0x0004) },
+		func(s space) { s.put16(0x288, 0x0002) },
+		func(s space) { s.put16(0x304, 0x0002) },
+		func(s space) { s.put16(0x388, 0x0010) },
 	} {
 		s := rootPort()
 		enable(s)
@@ -228,6 +239,8 @@ func TestMessageSources(t *testing.T) {
 	s.put16(0x42, 0x0002|1<<9)
 	s.put32(0x4c, 0)
 	s.put32(0x204, 0)
+	s.put32(0x284, 0)
+	s.put32(0x384, 0)
 	s.extended(0x100, uint16(pci.ExtCapAER), 2, 0x200)
 	assert.Empty(t, decode(t, s).Interrupts().Sources)
 }
@@ -240,11 +253,17 @@ func TestMessageSourcesWithoutTheirMessage(t *testing.T) {
 		"as many as MSI-X has, nothing enabled": {func(space) {}, nil},
 		"as many as MSI-X has, nothing enabled, one too many": {
 			func(s space) { s.put16(0x82, 3) },
-			[]string{"config 0x200: VF migration interrupts by message 4, and there are 4, counted from 0"},
+			[]string{
+				"config 0x200: VF migration interrupts by message 4, and there are 4, counted from 0",
+				"config 0x280: data object exchange interrupts by message 5, and there are 4, counted from 0",
+			},
 		},
 		"as many as MSI has enabled": {
 			func(s space) { s.put16(0x92, 0x0025); s.put32(0x94, 0xfee00000) },
-			[]string{"config 0x200: VF migration interrupts by message 4, and there are 4, counted from 0"},
+			[]string{
+				"config 0x200: VF migration interrupts by message 4, and there are 4, counted from 0",
+				"config 0x280: data object exchange interrupts by message 5, and there are 4, counted from 0",
+			},
 		},
 		"MSI-X enabled": {func(s space) { s.put16(0x82, 0x8007) }, nil},
 		"no messages at all": {

@@ -15,8 +15,10 @@ import (
 //
 // T is a type that a Capability or an ExtendedCapability has a pointer to in its field Decoded:
 //
-//   - Express, MSI, MSIX, PowerManagement and Subsystem of the first list;
-//   - ACS, AER, ARI, DPC, SerialNumber and SRIOV of the extended one.
+//   - AdvancedFeatures, EnhancedAllocation, Express, HyperTransport, MSI, MSIX, PowerManagement, Subsystem,
+//     VendorSpecific and VPD of the first list;
+//   - ACS, AER, ARI, ATS, DataObjectExchange, DPC, DVSEC, L1Substates, LTR, PageRequest, PASID, PTM, ResizableBAR,
+//     SecondaryExpress, SerialNumber, SRIOV, TPH and VSEC of the extended one.
 func Find[T any](f *Function) *T {
 	for _, c := range f.Capabilities {
 		if decoded, ok := c.Decoded.(*T); ok {
@@ -83,21 +85,39 @@ func (b bits32) field(mask uint32) int { return int((uint32(b) & mask) >> bits.T
 // decoders has a function for each capability that is decoded. It gives a pointer for the field Decoded, or nil when
 // the bytes are not there.
 var decoders = map[CapabilityID]func(*structure) any{
-	CapPowerManagement: (*structure).powerManagement,
-	CapMSI:             (*structure).msi,
-	CapMSIX:            (*structure).msix,
-	CapPCIExpress:      (*structure).express,
-	CapSubsystem:       (*structure).subsystem,
+	CapPowerManagement:    (*structure).powerManagement,
+	CapVPD:                (*structure).vpd,
+	CapHyperTransport:     (*structure).hyperTransport,
+	CapVendorSpecific:     (*structure).vendorSpecific,
+	CapAdvancedFeatures:   (*structure).advancedFeatures,
+	CapEnhancedAllocation: (*structure).enhancedAllocation,
+	CapMSI:                (*structure).msi,
+	CapMSIX:               (*structure).msix,
+	CapPCIExpress:         (*structure).express,
+	CapSubsystem:          (*structure).subsystem,
 }
 
 // extendedDecoders is the same for the extended capabilities.
 var extendedDecoders = map[ExtendedCapabilityID]func(*structure) any{
-	ExtCapAER:          (*structure).aer,
-	ExtCapSerialNumber: (*structure).serialNumber,
-	ExtCapACS:          (*structure).acs,
-	ExtCapARI:          (*structure).ari,
-	ExtCapSRIOV:        (*structure).sriov,
-	ExtCapDPC:          (*structure).dpc,
+	ExtCapAER:                (*structure).aer,
+	ExtCapSerialNumber:       (*structure).serialNumber,
+	ExtCapVendorSpecific:     (*structure).vsec,
+	ExtCapACS:                (*structure).acs,
+	ExtCapARI:                (*structure).ari,
+	ExtCapATS:                (*structure).ats,
+	ExtCapSRIOV:              (*structure).sriov,
+	ExtCapPageRequest:        (*structure).pageRequest,
+	ExtCapResizableBAR:       (*structure).resizableBAR,
+	ExtCapTPH:                (*structure).tph,
+	ExtCapLTR:                (*structure).ltr,
+	ExtCapSecondaryExpress:   (*structure).secondaryExpress,
+	ExtCapPASID:              (*structure).pasid,
+	ExtCapDPC:                (*structure).dpc,
+	ExtCapL1Substates:        (*structure).l1Substates,
+	ExtCapPTM:                (*structure).ptm,
+	ExtCapDVSEC:              (*structure).dvsec,
+	ExtCapVFResizableBAR:     (*structure).resizableBAR,
+	ExtCapDataObjectExchange: (*structure).dataObjectExchange,
 }
 
 // structures decodes the capabilities of both lists, in the order of the lists.

@@ -130,6 +130,7 @@ func withExpress(kind pci.ExpressType, id pci.ExtendedCapabilityID, version uint
 func TestStructuresNeedTheirBytes(t *testing.T) {
 	for id, length := range map[pci.CapabilityID]int{
 		pci.CapPowerManagement: 8, pci.CapMSI: 10, pci.CapMSIX: 12, pci.CapPCIExpress: 0x14, pci.CapSubsystem: 8,
+		pci.CapVPD: 8, pci.CapAdvancedFeatures: 6,
 	} {
 		s := endpoint(256)
 		s.only(0xfc, id)
@@ -150,8 +151,10 @@ func TestStructuresNeedTheirBytes(t *testing.T) {
 		assert.Equal(t, length, f.Capabilities[0].Length, "%s", id)
 		assert.Len(t, f.Capabilities[0].Raw, length, "%s", id)
 	}
-	for id, length := range map[pci.ExtendedCapabilityID]int{
+	for id, length := range map[pci.ExtendedCapabilityID]int{ // of the least structure
 		pci.ExtCapAER: 0x2c, pci.ExtCapACS: 8, pci.ExtCapARI: 8, pci.ExtCapSRIOV: 0x40, pci.ExtCapDPC: 0x0c, pci.ExtCapSerialNumber: 12,
+		pci.ExtCapATS: 8, pci.ExtCapPageRequest: 16, pci.ExtCapPASID: 8, pci.ExtCapLTR: 8, pci.ExtCapL1Substates: 16,
+		pci.ExtCapPTM: 12, pci.ExtCapTPH: 12, pci.ExtCapDataObjectExchange: 0x18, pci.ExtCapSecondaryExpress: 12,
 	} {
 		s := express(4096)
 		s.extended(0x100, 0x0002, 1, 0xffc)
