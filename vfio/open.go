@@ -259,6 +259,11 @@ func (d *Device) explainUnbound(op string, errno error) error {
 	}
 	e := d.fault(op, errno)
 	e.Kind = ErrNotBound
+	if dev.Bridge {
+		e.Cause = "the device is a bridge, which no VFIO driver takes"
+		e.Remedy = "open a device behind it"
+		return e
+	}
 	e.Cause = "the device has no driver, and wants a VFIO driver"
 	if dev.Driver != "" {
 		e.Cause = fmt.Sprintf("the device is bound to %s, and wants a VFIO driver", dev.Driver)

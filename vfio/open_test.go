@@ -105,6 +105,10 @@ func TestOpenUnboundDevice(t *testing.T) {
 		_, err = vfio.Open(m.E1000E, m.Options()...)
 		require.ErrorIs(t, err, vfio.ErrNotBound)
 		require.ErrorContains(t, err, "bound to e1000e")
+
+		_, err = vfio.Open(m.Bridge, m.Options()...)
+		require.ErrorIs(t, err, vfio.ErrNotBound)
+		require.ErrorContains(t, err, "is a bridge")
 		assert.Equal(t, before, openFiles(t))
 	})
 }
