@@ -164,7 +164,7 @@ func (k *Kernel) detach(f *function) {
 		f.disable()
 	}
 	f.driver = nil
-	f.stateKnown = false
+	f.stateKnown, f.hadMessages = false, false
 }
 
 // freeVFIODev returns the lowest number without a vfio-dev/vfioN.

@@ -52,17 +52,18 @@ type function struct {
 	reset resetMethod
 
 	// The host's view.
-	group      *group
-	driver     *driver
-	override   string
-	enables    int          // pci_enable_device: while it is not 0, line is valid
-	line       *irq         // nil without a pin
-	shownIRQ   int          // what the attribute irq says while no message is enabled
-	messages   map[int]*irq // the allocated ones; nil while MSI and MSI-X are off
-	device     *device      // open through VFIO; nil when not
-	stateKnown bool         // Linux 6.1: the power state was looked at
-	vfioDev    int          // the number in vfio-dev/vfioN while a VFIO driver is bound
-	netdev     string       // its network interface while its own driver is bound; "" without
+	group       *group
+	driver      *driver
+	override    string
+	enables     int          // pci_enable_device: while it is not 0, line is valid
+	line        *irq         // nil without a pin
+	shownIRQ    int          // what the attribute irq says while no message is enabled
+	messages    map[int]*irq // the allocated ones; nil while MSI and MSI-X are off
+	hadMessages bool         // since the driver was bound: the directory msi_irqs is there
+	stateKnown  bool         // Linux 6.1 looked at the power state
+	device      *device      // open through VFIO; nil when not
+	vfioDev     int          // the number in vfio-dev/vfioN while a VFIO driver is bound; -1 when not
+	netdev      string       // its network interface while its own driver is bound; "" without
 }
 
 // entry is one entry of the MSI-X table.

@@ -95,7 +95,7 @@ func (f *function) allocate(msix bool, n int) (available int, err error) {
 		return limit, nil
 	}
 	f.changeCommand(pci.CommandINTxDisable, 0)
-	f.messages = map[int]*irq{}
+	f.messages, f.hadMessages = map[int]*irq{}, true
 	for i := range n {
 		f.addMessage(msix, i)
 	}

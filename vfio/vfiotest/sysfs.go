@@ -249,7 +249,7 @@ func (f *function) dir() map[string]node {
 			"operstate": text("down\n"),
 		})})
 	}
-	if f.messages != nil {
+	if f.hadMessages {
 		kind := "msi\n"
 		if f.msixEnabled() {
 			kind = "msix\n"

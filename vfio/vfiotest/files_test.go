@@ -1,6 +1,7 @@
 package vfiotest_test
 
 import (
+	"errors"
 	"os"
 	"strings"
 )
@@ -34,4 +35,17 @@ func (r *raw) readFile(name string) (string, error) {
 	}
 	b, err := os.ReadFile(name)
 	return strings.TrimSuffix(string(b), "\n"), err
+}
+
+// writeFile writes to an existing file of the machine, once.
+func (r *raw) writeFile(name, text string) error {
+	if r.m.Fake != nil {
+		return r.m.Fake.WriteFile(name, []byte(text))
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
 }

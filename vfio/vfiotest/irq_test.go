@@ -1,0 +1,279 @@
+package vfiotest_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio/host"
+	"github.com/irqbridge/irqbridge/vfio/vfiotest"
+)
+
+// tick is how often a condition is looked at.
+const tick = time.Millisecond
+
+// hostIRQ is the host IRQ of a message.
+func (r *raw) hostIRQ(kind pci.Kind, message int) host.IRQ {
+	r.t.Helper()
+	irq, err := r.m.Host.FindIRQ(r.address, kind, message)
+	require.NoError(r.t, err)
+	return irq
+}
+
+// total is how often the host IRQ of a message was delivered, on all CPUs.
+func (r *raw) total(kind pci.Kind, message int) uint64 {
+	r.t.Helper()
+	return sum(r.hostIRQ(kind, message).Counts)
+}
+
+func sum(counts map[int]uint64) uint64 {
+	var n uint64
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
+
+// What the host calls an interrupt: number, handler, chip, trigger.
+func TestHostIRQNames(t *testing.T) {
+	chips := map[vfiotest.Version]map[pci.Kind]string{
+		vfiotest.V6_1:   {pci.KindINTx: "IR-IO-APIC", pci.KindMSI: "IR-PCI-MSI", pci.KindMSIX: "IR-PCI-MSI"},
+		vfiotest.Newest: {pci.KindINTx: "IR-IO-APIC", pci.KindMSI: "IR-PCI-MSI-%v", pci.KindMSIX: "IR-PCI-MSIX-%v"},
+	}
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		r, e := openRaw(t, m, m.E1000E), newEvent(t)
+		for _, c := range []struct {
+			kind    pci.Kind
+			index   uint32
+			count   int
+			action  string
+			trigger string
+			hwirq   int // on the newest kernel
+		}{
+			{pci.KindINTx, intx, 1, "vfio-intx(%v)", "level", 21},
+			{pci.KindMSI, msi, 1, "vfio-msi[%[2]d](%[1]v)", "edge", 0},
+			{pci.KindMSIX, msix, 3, "vfio-msix[%[2]d](%[1]v)", "edge", 0},
+		} {
+			row := make([]int, c.count)
+			for i := range row {
+				row[i] = e.fd
+			}
+			_, err := m.Host.FindIRQ(r.address, c.kind, 0)
+			require.ErrorIs(t, err, fs.ErrNotExist, "not enabled")
+			r.enable(c.index, 0, row...)
+			for n := range c.count {
+				irq := r.hostIRQ(c.kind, n)
+				action := fmt.Sprintf(c.action+"%.0[2]s", r.address, n)
+				if c.kind == pci.KindINTx {
+					action = fmt.Sprintf(c.action, r.address)
+					assert.Equal(t, c.hwirq, irq.Number)
+				} else {
+					action = fmt.Sprintf(c.action, r.address, n)
+				}
+				chip := chips[m.Version][c.kind]
+				if m.Version == vfiotest.Newest && c.kind != pci.KindINTx {
+					chip = fmt.Sprintf(chip, r.address)
+				}
+				assert.Equal(t, action, irq.Action)
+				assert.Equal(t, c.trigger, irq.Trigger)
+				assert.Equal(t, chip, irq.Chip)
+				assert.Empty(t, irq.Shared)
+				hwirq, err := r.readFile("/sys/kernel/irq/" + strconv.Itoa(irq.Number) + "/hwirq")
+				require.NoError(t, err)
+				want := c.hwirq + n
+				if m.Version == vfiotest.V6_1 && c.kind != pci.KindINTx {
+					want = 0x28<<11 + n // the function's address in front
+				}
+				assert.Equal(t, strconv.Itoa(want), hwirq)
+			}
+			r.disable(c.index)
+		}
+	})
+}
+
+// An interrupt's number: when it appears, what keeps it, when it goes.
+func TestHostIRQLife(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		r, e := openRaw(t, m, m.E1000E), newEvent(t)
+		missing := func(name string) {
+			t.Helper()
+			_, err := r.readDir(name)
+			assert.ErrorIs(t, err, fs.ErrNotExist, name)
+		}
+		missing("/sys/bus/pci/devices/" + r.address.String() + "/msi_irqs")
+		r.enable(msix, 0, e.fd, -1)
+		irqs, err := r.irqs()
+		require.NoError(t, err)
+		require.Len(t, irqs, 2)
+		kind, err := r.readFile("/sys/bus/pci/devices/" + r.address.String() + "/msi_irqs/" + irqs[0])
+		require.NoError(t, err)
+		assert.Equal(t, "msix", kind)
+		number := r.hostIRQ(pci.KindMSIX, 0).Number
+		assert.Contains(t, irqs, strconv.Itoa(number))
+		_, err = m.Host.FindIRQ(r.address, pci.KindMSIX, 1)
+		assert.ErrorIs(t, err, fs.ErrNotExist, "allocated, but nobody handles it")
+
+		dir := fmt.Sprintf("/proc/irq/%d", number)
+		handler := fmt.Sprintf("%s/vfio-msix[0](%v)", dir, r.address)
+		_, err = r.readDir(handler)
+		require.NoError(t, err)
+		r.enable(msix, 0, -1)
+		missing(handler)
+		_, err = r.readDir(dir)
+		require.NoError(t, err, "the number stays")
+		r.enable(msix, 0, e.fd)
+		assert.Equal(t, number, r.hostIRQ(pci.KindMSIX, 0).Number)
+		r.disable(msix)
+		missing(dir)
+		irqs, err = r.irqs()
+		require.NoError(t, err, "the directory stays")
+		assert.Empty(t, irqs)
+
+		// The attribute irq is the line's, but for MSI.
+		attribute := "/sys/bus/pci/devices/" + r.address.String() + "/irq"
+		for _, index := range []uint32{intx, msix, msi} {
+			r.enable(index, 0, e.fd)
+			text, err := r.readFile(attribute)
+			require.NoError(t, err)
+			want := "21"
+			if index == msi {
+				want = strconv.Itoa(r.hostIRQ(pci.KindMSI, 0).Number)
+			}
+			assert.Equal(t, want, text)
+			r.disable(index)
+		}
+	})
+}
+
+// place asks for a CPU and returns what came of it.
+func place(t *testing.T, m *vfiotest.Machine, irq, cpu int) host.Affinity {
+	t.Helper()
+	require.NoError(t, m.Host.SetAffinity(irq, host.CPUSetOf(cpu)))
+	a, err := m.Host.Affinity(irq)
+	require.NoError(t, err)
+	return a
+}
+
+// Interrupts arrive on the CPU that was asked for, are counted there, and stay there.
+func TestAffinity(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		cpus := m.CPUs.CPUs()
+		r, e := openRaw(t, m, m.E1000E), newEvent(t)
+		r.quietNIC()
+		r.enable(msix, 0, e.fd, e.fd)
+		r.change(busMaster, 0)
+		r.write(e1000IVAR, 0x00008)
+		r.write(e1000IMS, e1000Causes)
+		irq := r.hostIRQ(pci.KindMSIX, 0).Number
+		raise := func() {
+			t.Helper()
+			r.cause(0)
+			assert.Equal(t, uint64(1), e.await())
+			r.write(e1000ICR, 1<<20)
+		}
+		for _, cpu := range cpus {
+			a := place(t, m, irq, cpu)
+			assert.Equal(t, host.CPUSetOf(cpu), a.Set)
+			assert.Equal(t, host.CPUSetOf(cpu), a.Effective, "with interrupt remapping it moves at once")
+			before := r.hostIRQ(pci.KindMSIX, 0).Counts
+			raise()
+			raise()
+			after := r.hostIRQ(pci.KindMSIX, 0).Counts
+			for _, other := range cpus {
+				want := uint64(0)
+				if other == cpu {
+					want = 2
+				}
+				assert.Equal(t, want, after[other]-before[other], "asked for CPU %d, on CPU %d", cpu, other)
+			}
+			r.fire(msix, 0, 1)
+			e.await()
+			assert.Equal(t, after, r.hostIRQ(pci.KindMSIX, 0).Counts, "the loopback does not count")
+
+			// A larger set that has the CPU does not move it.
+			require.NoError(t, m.Host.SetAffinity(irq, m.CPUs))
+			a, err := m.Host.Affinity(irq)
+			require.NoError(t, err)
+			assert.Equal(t, m.CPUs, a.Set)
+			assert.Equal(t, host.CPUSetOf(cpu), a.Effective)
+		}
+
+		// It survives the loss of the eventfd, and is lost with the number.
+		last := cpus[len(cpus)-1]
+		place(t, m, irq, last)
+		r.enable(msix, 0, -1)
+		a, err := m.Host.Affinity(irq)
+		require.NoError(t, err)
+		assert.Equal(t, host.CPUSetOf(last), a.Set)
+		r.enable(msix, 0, e.fd)
+		a, err = m.Host.Affinity(irq)
+		require.NoError(t, err)
+		assert.Equal(t, host.CPUSetOf(last), a.Set)
+		assert.Equal(t, host.CPUSetOf(last), a.Effective)
+		raise()
+		r.disable(msix)
+		_, err = m.Host.Affinity(irq)
+		require.ErrorIs(t, err, fs.ErrNotExist)
+		r.enable(msix, 0, e.fd)
+		a, err = m.Host.Affinity(r.hostIRQ(pci.KindMSIX, 0).Number)
+		require.NoError(t, err)
+		assert.Equal(t, m.CPUs, a.Set)
+	})
+}
+
+// The line has an affinity, too.
+func TestAffinityOfTheLine(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		r, e := openINTx(t, m)
+		irq := r.hostIRQ(pci.KindINTx, 0).Number
+		for _, cpu := range m.CPUs.CPUs() {
+			a := place(t, m, irq, cpu)
+			assert.Equal(t, host.CPUSetOf(cpu), a.Effective)
+			before := r.hostIRQ(pci.KindINTx, 0).Counts[cpu]
+			r.write(eduRaise, 1)
+			e.await()
+			r.write(eduAck, 1)
+			r.unmask()
+			assert.Equal(t, uint64(1), r.hostIRQ(pci.KindINTx, 0).Counts[cpu]-before)
+		}
+	})
+}
+
+// What cannot be asked for.
+func TestAffinityErrors(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		r, e := openRaw(t, m, m.E1000E), newEvent(t)
+		r.enable(msix, 0, e.fd)
+		dir := fmt.Sprintf("/proc/irq/%d", r.hostIRQ(pci.KindMSIX, 0).Number)
+		for _, c := range []struct {
+			file, text string
+			want       string
+		}{
+			{"smp_affinity_list", "0\n", "ok"},
+			{"smp_affinity_list", "0", "ok"},
+			{"smp_affinity_list", fmt.Sprint(m.CPUs.CPUs()[m.CPUs.Len()-1] + 1), "ERANGE"},
+			{"smp_affinity_list", "8191", "ERANGE"},
+			{"smp_affinity_list", "", "EINVAL"},
+			{"smp_affinity_list", "\n", "EINVAL"},
+			{"smp_affinity_list", "nonsense", "EINVAL"},
+			{"smp_affinity_list", "1-0", "EINVAL"},
+			{"smp_affinity", "1\n", "ok"},
+			{"smp_affinity", "0", "EINVAL"},
+			{"smp_affinity", "x", "EINVAL"},
+			{"smp_affinity", "100000000", "EOVERFLOW"},
+			{"smp_affinity", "1,00000000,00000000", "EOVERFLOW"},
+		} {
+			assert.Equal(t, c.want, errno(r.writeFile(dir+"/"+c.file, c.text)), "%q to %s", c.text, c.file)
+		}
+		err := r.writeFile("/proc/irq/9999/smp_affinity_list", "0")
+		assert.True(t, errors.Is(err, unix.ENOENT), "%v", err)
+	})
+}
