@@ -29,8 +29,8 @@ type System struct {
 // schema is the version of the JSON output.
 const schema = 1
 
-// Main runs a command line, without the program's name, and returns the exit status. Cancelling ctx ends what is under way in order:
-// interrupts are disconnected and devices closed.
+// Main runs a command line, without the program's name, and returns the exit status. Cancelling ctx ends what is under
+// way in order: interrupts are disconnected and devices closed.
 func Main(ctx context.Context, args []string, sys System) int {
 	out := &output{w: sys.Stdout}
 	a := &app{stdin: sys.Stdin, stdout: out, stderr: &output{w: sys.Stderr}, kernel: sys.Kernel, host: host.New("/")}
@@ -106,7 +106,8 @@ A device on the bench:              irqbridge list
 	return root
 }
 
-// verb makes a RunE of f. From its first line on, a failure is no longer one of the command line, unless it says so itself.
+// verb makes a RunE of f. From its first line on, a failure is no longer one of the command line, unless it says so
+// itself.
 func (a *app) verb(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		a.started = true
@@ -151,8 +152,8 @@ func (a *app) printJSON(v any) error {
 	return e.Encode(v)
 }
 
-// progress shows what is under way on a terminal, in place and ten times a second at most; elsewhere it shows nothing. An empty text
-// clears the line.
+// progress shows what is under way on a terminal, in place and ten times a second at most; elsewhere it shows nothing.
+// An empty text clears the line.
 func (a *app) progress(format string, args ...any) {
 	if now := time.Now(); format == "" || now.Sub(a.shown) >= 100*time.Millisecond {
 		if f, ok := a.stderr.w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -18,30 +17,6 @@ import (
 	"github.com/irqbridge/irqbridge/vfio"
 	"github.com/irqbridge/irqbridge/vfio/host"
 )
-
-// connectJSON is the output of connect --json.
-type connectJSON struct {
-	Schema     int             `json:"schema"`
-	Address    pci.Address     `json:"address"`
-	Kind       string          `json:"kind"`
-	Interrupts []connectedJSON `json:"interrupts"`
-}
-
-// connectedJSON is one interrupt. HostIRQ is null when the host shows none.
-type connectedJSON struct {
-	Message           int               `json:"message"`
-	Vector            uint32            `json:"vector"`
-	Irql              uint8             `json:"irql"`
-	HostIRQ           *int              `json:"hostIRQ"`
-	CPUs              string            `json:"cpus"`
-	EffectiveAffinity string            `json:"effectiveAffinity"`
-	Raised            uint64            `json:"raised"`
-	Serviced          uint64            `json:"serviced"`
-	Calls             uint64            `json:"calls"`
-	Claimed           uint64            `json:"claimed"`
-	WrongCPU          uint64            `json:"wrongCPU"`
-	Delivered         map[string]uint64 `json:"delivered"`
-}
 
 // connectOptions are the flags of connect.
 type connectOptions struct {
@@ -268,26 +243,6 @@ func (a *app) exercise(ctx context.Context, device *vfio.Device, policy connect.
 	return code, errors.Join(raiseErr, observeErr, stopErr, err)
 }
 
-// tellBeginning says what was decided without being asked for.
-func (a *app) tellBeginning(s *session, how string, o connectOptions) {
-	address := s.device.Address()
-	if o.json {
-		a.note("%v: %s", address, how)
-	}
-	if s.resources.Shortfall != nil {
-		a.note("%v: fewer interrupts than the device has: %v", address, s.resources.Shortfall)
-	}
-	for _, r := range s.rows {
-		if err := r.interrupt.Affinity().IRQErr; err != nil && o.cpus != "" {
-			a.note("%v: the host's affinity of its interrupts is not set, only that of the threads: %v", address, err)
-			break
-		}
-	}
-	if pid := s.device.Host().IRQBalance(); pid != 0 {
-		a.note("irqbalance (process %d) runs, and may move interrupts to other CPUs at any time", pid)
-	}
-}
-
 // watch waits for the end, and on a terminal shows that something happens.
 func (a *app) watch(ctx context.Context, s *session) {
 	tick := time.NewTicker(time.Second)
@@ -304,191 +259,4 @@ func (a *app) watch(ctx context.Context, s *session) {
 		case <-tick.C:
 		}
 	}
-}
-
-// tellEnd reports what went wrong, and returns the exit status.
-func (a *app) tellEnd(ctx context.Context, s *session, o connectOptions, problems []problem) int {
-	code := exitOK
-	for _, r := range s.rows {
-		switch {
-		case o.raise == 0:
-		case r.trigger == nil:
-			a.note("%v: message %d was not raised: the profile does not say how", s.device.Address(), r.message.Index)
-			code = max(code, exitPartial)
-		case r.serviced < uint64(o.raise):
-			code = exitFailed
-		}
-		if err := r.interrupt.Err(); err != nil && !errors.Is(err, os.ErrClosed) {
-			a.note("%v", err)
-			code = exitFailed
-		}
-	}
-	for _, p := range problems {
-		a.note("%v: %s", s.device.Address(), p.what)
-		if p.next != "" {
-			a.next("%s", p.next)
-		}
-	}
-	switch cause := context.Cause(ctx); {
-	case cause == nil:
-	case !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded):
-		a.note("%v: stopped: %v", s.device.Address(), cause)
-		code = exitFailed
-	case o.raise > 0:
-		a.note("%v: stopped before all was raised", s.device.Address())
-	}
-	return code
-}
-
-func (s *session) json() connectJSON {
-	j := connectJSON{Schema: schema, Address: s.device.Address(), Kind: s.resources.Kind.String(), Interrupts: []connectedJSON{}}
-	for _, r := range s.rows {
-		c := connectedJSON{
-			Message: r.message.Index, Vector: r.parameters.Vector, Irql: r.parameters.Irql, CPUs: r.routine.cpus.List(),
-			EffectiveAffinity: r.effective.List(), Raised: r.raised, Serviced: r.serviced, Calls: r.routine.calls.Load(),
-			Claimed: r.routine.claimed.Load(), WrongCPU: r.routine.wrongCPU.Load(), Delivered: countsByCPU(r.delivered),
-		}
-		if r.irqFound {
-			c.HostIRQ = &r.irq.Number
-		}
-		j.Interrupts = append(j.Interrupts, c)
-	}
-	return j
-}
-
-// print is the table for people.
-func (s *session) print(a *app, how string, loopback bool) {
-	a.printf("%v  %s  %s\n", s.device.Address(), interruptsOf(s.resources.Kind, len(s.rows)), how)
-	s.table().print(a.stdout, "", 0)
-	s.printTotals(a)
-	if loopback {
-		a.printf("loopback proves the way from the eventfd to the service routine; not the device, its message or the host's delivery\n")
-	}
-}
-
-func (s *session) printTotals(a *app) {
-	var raised, serviced, wrong, unclaimed uint64
-	for _, r := range s.rows {
-		raised, serviced, wrong = raised+r.raised, serviced+r.serviced, wrong+r.routine.wrongCPU.Load()
-		unclaimed += r.routine.calls.Load() - r.routine.claimed.Load()
-	}
-	if raised > 0 {
-		a.printf("%d raised, %d serviced, %d calls outside the CPUs asked for\n", raised, serviced, wrong)
-	}
-	if unclaimed > 0 {
-		a.printf("%d calls were not claimed: the status register did not say that the device interrupts, as with a shared line or a moderation timer\n", unclaimed)
-	}
-}
-
-func (s *session) table() *table {
-	t := newTable(">MSG", ">VECTOR", ">IRQL", "MODE", "CPUS", ">HOST IRQ", "EFFECTIVE", "DELIVERED", ">RAISED", ">SERVICED", "RAN ON")
-	for _, r := range s.rows {
-		irq := "-"
-		if r.irqFound {
-			irq = fmt.Sprint(r.irq.Number)
-		}
-		mode := "latched"
-		if r.parameters.InterruptMode == connect.LevelSensitive {
-			mode = "level"
-		}
-		ran := byCPU(r.routine.callsByCPU())
-		if unclaimed := r.routine.calls.Load() - r.routine.claimed.Load(); unclaimed > 0 {
-			ran += fmt.Sprintf(" (%d not claimed)", unclaimed)
-		}
-		t.add(r.message.Index, fmt.Sprintf("0x%x", r.parameters.Vector), r.parameters.Irql, mode, r.routine.cpus,
-			irq, orDash(r.effective), byCPU(r.delivered), r.raised, r.serviced, ran)
-	}
-	return t
-}
-
-// connectPlan is what connect will do, as far as it can be known beforehand.
-type connectPlan struct {
-	kind pci.Kind
-	list pci.ResourceList
-	cpus host.CPUSet
-}
-
-// planConnect refuses what cannot work before the device is opened, for opening resets it. nil when configuration space is not
-// readable by this user, who may still be allowed to open the device.
-func (a *app) planConnect(address pci.Address, policy connect.Policy, src source) (*connectPlan, error) {
-	f, err := a.function(address)
-	if err != nil {
-		return nil, fmt.Errorf("%v: read configuration space: %w", address, err)
-	}
-	if err := offersKind(address, f, policy.Kind); err != nil || hidesInterrupts(f) {
-		return nil, err
-	}
-	p := connectPlan{cpus: policy.CPUs}
-	if p.cpus.Empty() {
-		if p.cpus, err = a.usableCPUs(); err != nil {
-			return nil, err
-		}
-	}
-	if p.list, p.kind, err = connect.Plan(f, policy, p.cpus); err != nil {
-		return nil, fmt.Errorf("%v: %w", address, err)
-	}
-	return &p, src.suits(address, p.kind)
-}
-
-// printPlan is connect --dry-run.
-func (a *app) printPlan(d host.Device, p *connectPlan, src source, how string, o connectOptions) error {
-	if p == nil {
-		return &failure{exitPartial, fmt.Errorf("%v: the interrupts of the device are not readable by this user", d.Address), fmt.Sprintf("sudo irqbridge connect %v --dry-run", d.Address)}
-	}
-	kind, messages := p.kind, p.list.Expand()
-	last := len(messages) - 1
-	a.printf("%v  %s  %s\n", d.Address, interruptsOf(kind, len(messages)), how)
-	printParameters(a.stdout, p.list, "", tableLimit)
-	a.printf("+ open /dev/vfio/%d and the device in it; memory decoding on\n", d.Group)
-	index := vfio.IndexOf(kind)
-	vectors := "vector 0"
-	if last > 0 {
-		vectors = fmt.Sprintf("vectors 0 to %d", last)
-	}
-	a.printf("+ enable %v %s, an eventfd each%s\n", index, vectors, when(kind != pci.KindINTx, "; bus master on"))
-	a.printf("+ echo %s > /proc/irq/N/smp_affinity_list, for the host IRQ N of each\n", p.cpus)
-	var described *profile.Interrupts
-	if src.profile != nil {
-		described = src.profile.For(kind)
-		a.printSteps("enable in the device", described.Enable)
-		for _, m := range described.Messages {
-			if m.Message <= last {
-				a.printSteps(fmt.Sprintf("message %d: enable", m.Message), m.Enable)
-			}
-		}
-	}
-	switch {
-	case o.raise > 0 && src.loopback:
-		a.printf("+ trigger %v %s in the kernel, %s each\n", index, vectors, plural(o.raise, "time"))
-	case o.raise > 0:
-		for _, m := range described.Messages {
-			if m.Message <= last {
-				a.printSteps(fmt.Sprintf("message %d: raise %s", m.Message, plural(o.raise, "time")), m.Raise)
-			}
-		}
-	}
-	if described != nil {
-		for _, m := range slices.Backward(described.Messages) {
-			if m.Message <= last {
-				a.printSteps(fmt.Sprintf("message %d: disable", m.Message), m.Disable)
-			}
-		}
-		a.printSteps("disable in the device", described.Disable)
-	}
-	a.printf("+ disable %v%s; close the device\n", index, when(kind != pci.KindINTx, "; bus master off"))
-	if !d.VFIO {
-		return &failure{exitFailed, fmt.Errorf("%v: connect would fail: the device is not bound to a VFIO driver", d.Address), "irqbridge bind " + d.Address.String()}
-	}
-	return nil
-}
-
-func (a *app) printSteps(what string, steps []profile.Step) {
-	if len(steps) == 0 {
-		return
-	}
-	var list []string
-	for _, s := range steps {
-		list = append(list, s.String())
-	}
-	a.printf("+ %s: %s\n", what, strings.Join(list, ", "))
 }

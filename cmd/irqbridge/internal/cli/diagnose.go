@@ -18,10 +18,10 @@ type evidence struct {
 	message  int
 	loopback bool
 	config   *pci.Function // as the hardware has it, nil when it cannot be read
+	raised   uint64
 	calls    uint64
 	claimed  uint64
 	arrived  uint64 // deliveries that the host counted
-	irqFound bool
 	fault    error  // of the service routine's register accesses
 	register string // of the status condition
 	mask     uint64
@@ -38,7 +38,7 @@ func (s *session) diagnose() []problem {
 		}
 		e := evidence{
 			kind: s.resources.Kind, message: r.message.Index, loopback: s.board == nil,
-			calls: r.routine.calls.Load(), claimed: r.routine.claimed.Load(), irqFound: r.irqFound,
+			raised: r.raised, calls: r.routine.calls.Load(), claimed: r.routine.claimed.Load(),
 		}
 		for _, n := range r.delivered {
 			e.arrived += n
@@ -59,8 +59,8 @@ func (s *session) diagnose() []problem {
 	return problems
 }
 
-// explain names the first cause that fits, going the way of the interrupt from its end to its beginning: what happened late on the
-// way proves all that lies before.
+// explain names the first cause that fits, going the way of the interrupt from its end to its beginning: what happened
+// late on the way proves all that lies before.
 func (e *evidence) explain() (cause, next string) {
 	status := fmt.Sprintf("%s reads 0x%x, & 0x%x is 0x%x", e.register, e.status, e.mask, e.status&e.mask)
 	message := e.kind != pci.KindINTx
@@ -70,36 +70,50 @@ func (e *evidence) explain() (cause, next string) {
 	}
 	switch {
 	case e.loopback:
-		return "the kernel's trigger did not get to the service routine", "irqbridge show, and see whether the interrupt is enabled; dmesg"
+		return "the kernel's trigger did not get to the service routine",
+			"see the end of dmesg"
 	case e.fault != nil:
-		return "the service routine could not read the device: " + e.fault.Error(), "check BAR and offset of " + e.register + " in the profile, power and memory decoding"
+		return "the service routine could not read the device: " + e.fault.Error(),
+			"check BAR and offset of " + e.register + " in the profile, power and memory decoding"
 	case hardware.Command&pci.CommandMemory == 0:
-		return "memory decoding is off, so register writes do not reach the device", "find who switched it off; setpci -s … COMMAND"
-	case e.calls > e.claimed:
-		return fmt.Sprintf("the service routine ran %d times and claimed %d: the status did not say that this interrupt was pending (%s)", e.calls, e.claimed, status),
+		return "memory decoding is off, so register writes do not reach the device",
+			"find who switched it off"
+	case e.claimed >= e.raised:
+		return fmt.Sprintf("they were serviced, but later than %v: the CPUs are overloaded", serviceDeadline),
+			"choose other CPUs with --cpus"
+	case e.calls > 0 && e.claimed == 0:
+		return fmt.Sprintf("the service routine ran %s and claimed none: the status never said that this interrupt was pending (%s)",
+				plural(int(e.calls), "time"), status),
 			"check status register and mask in the profile: another cause may share the interrupt"
-	case e.arrived > e.claimed:
-		return fmt.Sprintf("the host counted %d deliveries and the service routine ran %d times: its thread gets no CPU, or the interrupt is masked", e.arrived, e.calls),
+	case e.arrived > 0 && e.calls == 0:
+		return fmt.Sprintf("the host counted %d deliveries, but the service routine never ran: its thread gets no CPU", e.arrived),
 			"choose other CPUs with --cpus"
 	case message && hardware.Command&pci.CommandBusMaster == 0:
-		return "bus mastering is off, so the device's messages are lost without a trace", "find who switched it off; setpci -s … COMMAND"
+		return "bus mastering is off, so the device's messages are lost without a trace",
+			"find who switched it off"
 	case e.kind == pci.KindMSI && hardware.MSI != nil && !hardware.MSI.Enabled:
-		return "MSI is off in the device's capability", "find who switched it off, or reset the device"
+		return "MSI is off in the device's capability",
+			"find who switched it off, or reset the device"
 	case e.kind == pci.KindMSI && hardware.MSI != nil && hardware.MSI.Mask&(1<<e.message) != 0:
-		return "the message is masked in the MSI capability", "find who masked it"
+		return "the message is masked in the MSI capability",
+			"find who masked it"
 	case e.kind == pci.KindMSIX && hardware.MSIX != nil && !hardware.MSIX.Enabled:
-		return "MSI-X is off in the device's capability", "find who switched it off, or reset the device"
+		return "MSI-X is off in the device's capability",
+			"find who switched it off, or reset the device"
 	case e.kind == pci.KindMSIX && hardware.MSIX != nil && hardware.MSIX.FunctionMask:
-		return "all messages are masked in the MSI-X capability", "find who masked them"
+		return "all messages are masked in the MSI-X capability",
+			"find who masked them"
 	case e.readErr != nil:
-		return "the status register cannot be read: " + e.readErr.Error(), "check BAR and offset of " + e.register + " in the profile"
+		return "the status register cannot be read: " + e.readErr.Error(),
+			"check BAR and offset of " + e.register + " in the profile"
 	case e.status&e.mask == 0:
-		return fmt.Sprintf("nothing arrived, and the device does not report the interrupt either (%s)", status),
+		return fmt.Sprintf("it did not arrive, and the device does not report it either (%s)", status),
 			"check the raise steps in the profile: register, value, and whether the enable steps let it through"
 	case !message && hardware.Command&pci.CommandINTxDisable != 0:
-		return fmt.Sprintf("the device reports the interrupt (%s), but its line is switched off in COMMAND", status), "irqbridge connect again; if it stays so, reset the device"
+		return fmt.Sprintf("the device reports the interrupt (%s), but its line is switched off in COMMAND", status),
+			"connect again; if it stays so, reset the device"
 	default:
-		return fmt.Sprintf("the device reports the interrupt (%s), but it did not arrive: it is masked in the device, or routed to another message", status),
+		return fmt.Sprintf("the device reports the interrupt (%s), but it did not arrive: it is masked in the device, or routed elsewhere", status),
 			"check the enable steps in the profile"
 	}
 }

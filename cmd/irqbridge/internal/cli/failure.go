@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/irqbridge/irqbridge/cmd/irqbridge/internal/profile"
 	"github.com/irqbridge/irqbridge/pci"
 	"github.com/irqbridge/irqbridge/vfio"
 	"github.com/irqbridge/irqbridge/vfio/host"
@@ -71,6 +72,7 @@ func (a *app) complain(err error) {
 		ours      *failure
 		operation *vfio.OpError
 		onHost    *host.Error
+		inProfile *profile.Error
 	)
 	switch {
 	case errors.As(err, &ours):
@@ -82,6 +84,8 @@ func (a *app) complain(err error) {
 			a.complain(ours.err)
 			return
 		}
+	case errors.As(err, &inProfile):
+		next = fmt.Sprintf("correct line %d of %s", inProfile.Line, inProfile.File)
 	case errors.As(err, &operation):
 		what, next = describeOperation(operation), a.nextAfter(operation)
 	case errors.As(err, &onHost):

@@ -16,8 +16,8 @@ import (
 	"github.com/irqbridge/irqbridge/pci"
 )
 
-// parametersJSON is the outcome of the mapping: the members of IO_CONNECT_INTERRUPT_PARAMETERS.FullySpecified that a descriptor
-// determines.
+// parametersJSON is the outcome of the mapping: the members of IO_CONNECT_INTERRUPT_PARAMETERS.FullySpecified that a
+// descriptor determines.
 type parametersJSON struct {
 	Version             uint32 `json:"version"`
 	Vector              uint32 `json:"vector"`

@@ -16,11 +16,13 @@ import (
 	"github.com/irqbridge/irqbridge/vfio/vfiotest"
 )
 
-// TestScripts runs testdata/script: the verbs on the fake, in process. UPDATE_SCRIPTS=1 writes the output of now into the scripts.
+// TestScripts runs testdata/script: the verbs on the fake, in process. UPDATE_SCRIPTS=1 writes the output of now into
+// the scripts.
 //
-// Commands: "irqbridge VERB…" has to succeed; "exits N VERB…" has to exit with N; "<FILE" among the arguments is standard input.
-// "machine OPTION…" replaces the script's machine: no-iommu, no-remapping, no-permission, unprivileged (64 bytes of configuration
-// space), vectors=N, fail=METHOD:ERRNO:N. The machine is seen to have CPUs 0 and 1; $CPU is one that this process can really use.
+// Commands: "irqbridge VERB…" has to succeed; "exits N VERB…" has to exit with N; "<FILE" among the arguments is
+// standard input. "machine OPTION…" replaces the script's machine: no-iommu, no-remapping, no-permission, unprivileged
+// (64 bytes of configuration space), vectors=N, fail=METHOD:ERRNO:N. The machine is seen to have CPUs 0 and 1; $CPU is
+// one that this process can really use.
 func TestScripts(t *testing.T) {
 	if os.Getenv("IRQBRIDGE_VM") != "" {
 		t.Skip("the scripts are about the fake, which is the same outside")

@@ -18,12 +18,12 @@ import (
 	"github.com/irqbridge/irqbridge/vfio/host"
 )
 
-// serviceDeadline is how long a raised interrupt may take to be serviced. A healthy one takes microseconds; the rest is for emulators
-// and loaded machines. It is a variable for the sake of tests in which nothing comes.
+// serviceDeadline is how long a raised interrupt may take to be serviced. A healthy one takes microseconds; the rest is
+// for emulators and loaded machines. It is a variable for the sake of tests in which nothing comes.
 var serviceDeadline = 2 * time.Second
 
-// toleratedMisses is how many interrupts a message may miss before it is not raised any more; one that was never serviced is given up
-// at the first.
+// toleratedMisses is how many interrupts a message may miss before it is not raised any more; one that was never
+// serviced is given up at the first.
 const toleratedMisses = 3
 
 // session is one device with every interrupt connected.
@@ -104,8 +104,8 @@ type source struct {
 	loopback bool
 }
 
-// startSession connects every interrupt that the policy gives to an open device, and switches them on in the device. On failure
-// nothing is left connected; the device stays the caller's to close.
+// startSession connects every interrupt that the policy gives to an open device, and switches them on in the device. On
+// failure nothing is left connected; the device stays the caller's to close.
 //
 // An interrupt that is silenced later, because its device vanished or its routine failed, is told to silenced.
 func startSession(device *vfio.Device, policy connect.Policy, src source, silenced func(error)) (_ *session, err error) {
@@ -152,7 +152,7 @@ func (s source) suits(address pci.Address, kind pci.Kind) error {
 	p := s.profile
 	switch {
 	case kind == 0:
-		return unsupported("", "%v: the device has no interrupts", address)
+		return unsupported("irqbridge list", "%v: the device has no interrupts", address)
 	case p == nil && !s.loopback && kind == pci.KindINTx:
 		return unsupported(fmt.Sprintf("irqbridge connect %v --profile FILE", address),
 			"%v: nothing tells how to acknowledge its line, which would interrupt for ever: it takes a profile", address)
@@ -178,7 +178,7 @@ func barOf(device *vfio.Device) func(int) (profile.BAR, error) {
 func offersKind(address pci.Address, f *pci.Function, kind pci.Kind) error {
 	has := kind == 0 || kind == pci.KindINTx && f.INTx != nil || kind == pci.KindMSI && f.MSI != nil || kind == pci.KindMSIX && f.MSIX != nil
 	if !has && !hidesInterrupts(f) {
-		return unsupported("", "%v: the device has no %v; it offers: %s", address, vfio.IndexOf(kind), offers(f))
+		return unsupported(fmt.Sprintf("irqbridge connect %v", address), "%v: the device has no %v; it offers: %s", address, vfio.IndexOf(kind), offers(f))
 	}
 	return nil
 }
@@ -225,8 +225,8 @@ func (s *session) connect(m pci.Message, loopback bool) error {
 	return nil
 }
 
-// raise raises each interrupt n times, one after another, and waits for each to be serviced. It ends early when ctx does, and gives
-// up a message that is not serviced; the rows tell.
+// raise raises each interrupt n times, one after another, and waits for each to be serviced. It ends early when ctx
+// does, and gives up a message that is not serviced; the rows tell.
 func (s *session) raise(ctx context.Context, n int, progress func(message int, done uint64)) error {
 	for _, r := range s.rows {
 		if r.trigger == nil {
@@ -271,9 +271,9 @@ func (r *row) raiseOnce() (serviced bool, err error) {
 	return true, nil
 }
 
-// awaitUnmask waits until the kernel has unmasked the line again after an interrupt, which comes after the service routine. What is
-// raised before gets through at the unmask, but not as an interrupt of the host's: /proc/interrupts does not count it. A kernel that
-// masks otherwise than by COMMAND.INTxDisable is not waited for.
+// awaitUnmask waits until the kernel has unmasked the line again after an interrupt, which comes after the service
+// routine. What is raised before gets through at the unmask, but not as an interrupt of the host's: /proc/interrupts
+// does not count it. A kernel that masks otherwise than by COMMAND.INTxDisable is not waited for.
 func (s *session) awaitUnmask() {
 	if s.resources.Kind != pci.KindINTx {
 		return
@@ -308,8 +308,8 @@ func (s *session) observe() error {
 	return nil
 }
 
-// stop switches the interrupts off in the device and disconnects them, in that order, and gives the resources back. What the rows
-// counted stays. A second call does nothing.
+// stop switches the interrupts off in the device and disconnects them, in that order, and gives the resources back.
+// What the rows counted stays. A second call does nothing.
 func (s *session) stop() error {
 	if s.stopped {
 		return nil

@@ -6,7 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// table is rows of text in aligned columns. A column whose heading starts with '>' is aligned to the right, for numbers.
+// table is rows of text in aligned columns. A column whose heading starts with '>' is aligned to the right, for
+// numbers.
 type table struct {
 	headings []string
 	rows     [][]string
@@ -22,7 +23,8 @@ func (t *table) add(cells ...any) {
 	t.rows = append(t.rows, row)
 }
 
-// print writes the table with each line behind indent, and at most limit rows; the rest is counted. A limit of 0 is none.
+// print writes the table with each line behind indent, and at most limit rows; the rest is counted. A limit of 0 is
+// none.
 func (t *table) print(w *output, indent string, limit int) {
 	rows := t.rows
 	if limit > 0 && len(rows) > limit {

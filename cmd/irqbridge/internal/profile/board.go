@@ -24,8 +24,8 @@ type BAR interface {
 // ErrNoAnswer says that a status register read as all ones, which is what the bus answers for a device that does not.
 var ErrNoAnswer = errors.New("the status register reads all ones: the device does not answer (memory decoding off, reset, or gone)")
 
-// Board is a profile at work on one device, for one kind of interrupt. It touches the device only when told to. Handlers of
-// different messages may be used at the same time; Enable and Disable are for one goroutine.
+// Board is a profile at work on one device, for one kind of interrupt. It touches the device only when told to.
+// Handlers of different messages may be used at the same time; Enable and Disable are for one goroutine.
 type Board struct {
 	enable, disable []op
 	handlers        map[int]*Handler
@@ -55,8 +55,8 @@ type op struct {
 	value  uint64
 }
 
-// On finds the profile's registers in a device whose BARs bar returns, for interrupts of the given kind. It fails when the profile
-// does not describe the kind, and when a register that it uses lies outside of its BAR.
+// On finds the profile's registers in a device whose BARs bar returns, for interrupts of the given kind. It fails when
+// the profile does not describe the kind, and when a register that it uses lies outside of its BAR.
 func (p *Profile) On(kind pci.Kind, bar func(index int) (BAR, error)) (*Board, error) {
 	described := p.For(kind)
 	if described == nil {
@@ -144,8 +144,8 @@ func (h *Handler) CanRaise() bool { return len(h.raise) > 0 }
 // Raise makes the device interrupt.
 func (h *Handler) Raise() error { return run(h.raise, 0) }
 
-// Service is the body of a service routine: it tells whether the device interrupts and, if so, acknowledges it. It does not allocate.
-// A register that cannot be accessed is not claimed; Fault tells.
+// Service is the body of a service routine: it tells whether the device interrupts and, if so, acknowledges it. It does
+// not allocate. A register that cannot be accessed is not claimed; Fault tells.
 func (h *Handler) Service() bool {
 	v, err := h.status.read()
 	if err == nil && h.status.width >= 32 && v == h.status.ones() {

@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// A node is one JSON value with the place it stands at. encoding/json alone reports neither the place of an unknown field nor a
-// field that is given twice, and those are the two typing errors that a profile meets most.
+// A node is one JSON value with the place it stands at. encoding/json alone reports neither the place of an unknown
+// field nor a field that is given twice, and those are the two typing errors that a profile meets most.
 type node struct {
 	offset int // byte offset of the value's first character
 	field  string

@@ -7,7 +7,8 @@ import (
 	"github.com/irqbridge/irqbridge/pci"
 )
 
-// Profile tells how the interrupts of one kind of board are exercised. The package documentation describes its file format.
+// Profile tells how the interrupts of one kind of board are exercised. The package documentation describes its file
+// format.
 type Profile struct {
 	Name        string
 	Description string

@@ -19,8 +19,9 @@ const FormatVersion = 1
 // maxMessages is the largest MSI-X table (PCI Express 4.0, 7.7.2.2: table size is an 11-bit field).
 const maxMessages = 2048
 
-// Parse reads a profile. It is strict: an unknown, missing or repeated field, a wrong type, a number that does not fit or text after
-// the end is an *Error that tells the line, the column and the field. The file name is only used in errors.
+// Parse reads a profile. It is strict: an unknown, missing or repeated field, a wrong type, a number that does not fit
+// or text after the end is an *Error that tells the line, the column and the field. The file name is only used in
+// errors.
 func Parse(file string, data []byte) (*Profile, error) {
 	root, err := parseTree(file, data)
 	if err != nil {
@@ -34,8 +35,8 @@ func Parse(file string, data []byte) (*Profile, error) {
 	return p, nil
 }
 
-// A reader takes typed values from the tree. It keeps the first error and yields zero values after it, so that the code below
-// reads as the format does.
+// A reader takes typed values from the tree. It keeps the first error and yields zero values after it, so that the code
+// below reads as the format does.
 type reader struct {
 	file      string
 	data      []byte
@@ -53,8 +54,8 @@ func (r *reader) failAt(offset int, field, format string, args ...any) {
 	}
 }
 
-// fields takes an object apart. A name that ends in "?" is optional; any other must be there, and nothing else may be. The result
-// has an entry for each field present.
+// fields takes an object apart. A name that ends in "?" is optional; any other must be there, and nothing else may be.
+// The result has an entry for each field present.
 func (r *reader) fields(n *node, names ...string) map[string]*node {
 	fields, known := map[string]*node{}, make([]string, len(names))
 	for i, name := range names {
@@ -119,7 +120,8 @@ func (r *reader) integer(n *node, low, high int) int {
 	return i
 }
 
-// hex reads a string such as "0x64" of at most the given width in bits. Register values are hex because data sheets are.
+// hex reads a string such as "0x64" of at most the given width in bits. Register values are hex because data sheets
+// are.
 func (r *reader) hex(n *node, width int) uint64 {
 	if n == nil {
 		return 0
@@ -342,7 +344,8 @@ func (r *reader) step(n *node, status *Status) Step {
 		case operand != "":
 			s.Value = r.hex(f[operand], width)
 		}
-		// Two dispatchers may acknowledge at once, and a read-modify-write of a write-one-to-clear register clears what it read.
+		// Two dispatchers may acknowledge at once, and a read-modify-write of a write-one-to-clear register clears what
+		// it read.
 		if status != nil && (s.Action == Set || s.Action == Clear) {
 			r.fail(n, "an acknowledgement writes or reads a register; it does not change bits of it")
 		}

@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/irqbridge/irqbridge/cmd/irqbridge/internal/profile"
+	"github.com/irqbridge/irqbridge/connect"
+	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio"
+	"github.com/irqbridge/irqbridge/vfio/host"
+)
+
+// connectPlan is what connect will do, as far as it can be known beforehand.
+type connectPlan struct {
+	kind pci.Kind
+	list pci.ResourceList
+	cpus host.CPUSet
+}
+
+// planConnect refuses what cannot work before the device is opened, for opening resets it. nil when configuration space
+// is not readable by this user, who may still be allowed to open the device.
+func (a *app) planConnect(address pci.Address, policy connect.Policy, src source) (*connectPlan, error) {
+	f, err := a.function(address)
+	if err != nil {
+		return nil, fmt.Errorf("%v: read configuration space: %w", address, err)
+	}
+	if err := offersKind(address, f, policy.Kind); err != nil || hidesInterrupts(f) {
+		return nil, err
+	}
+	p := connectPlan{cpus: policy.CPUs}
+	if p.cpus.Empty() {
+		if p.cpus, err = a.usableCPUs(); err != nil {
+			return nil, err
+		}
+	}
+	if p.list, p.kind, err = connect.Plan(f, policy, p.cpus); err != nil {
+		return nil, fmt.Errorf("%v: %w", address, err)
+	}
+	return &p, src.suits(address, p.kind)
+}
+
+// printPlan is connect --dry-run.
+func (a *app) printPlan(d host.Device, p *connectPlan, src source, how string, o connectOptions) error {
+	if p == nil {
+		return &failure{exitPartial, fmt.Errorf("%v: the interrupts of the device are not readable by this user", d.Address), fmt.Sprintf("sudo irqbridge connect %v --dry-run", d.Address)}
+	}
+	kind, messages := p.kind, p.list.Expand()
+	last := len(messages) - 1
+	a.printf("%v  %s  %s\n", d.Address, interruptsOf(kind, len(messages)), how)
+	printParameters(a.stdout, p.list, "", tableLimit)
+	a.printf("+ open /dev/vfio/%d and the device in it; memory decoding on\n", d.Group)
+	index := vfio.IndexOf(kind)
+	vectors := "vector 0"
+	if last > 0 {
+		vectors = fmt.Sprintf("vectors 0 to %d", last)
+	}
+	a.printf("+ enable %v %s, an eventfd each%s\n", index, vectors, when(kind != pci.KindINTx, "; bus master on"))
+	a.printf("+ echo %s > /proc/irq/N/smp_affinity_list, for the host IRQ N of each\n", p.cpus)
+	var described *profile.Interrupts
+	if src.profile != nil {
+		described = src.profile.For(kind)
+		a.printSteps("enable in the device", described.Enable)
+		for _, m := range described.Messages {
+			if m.Message <= last {
+				a.printSteps(fmt.Sprintf("message %d: enable", m.Message), m.Enable)
+			}
+		}
+	}
+	switch {
+	case o.raise > 0 && src.loopback:
+		a.printf("+ trigger %v %s in the kernel, %s each\n", index, vectors, plural(o.raise, "time"))
+	case o.raise > 0:
+		for _, m := range described.Messages {
+			if m.Message <= last {
+				a.printSteps(fmt.Sprintf("message %d: raise %s", m.Message, plural(o.raise, "time")), m.Raise)
+			}
+		}
+	}
+	if described != nil {
+		for _, m := range slices.Backward(described.Messages) {
+			if m.Message <= last {
+				a.printSteps(fmt.Sprintf("message %d: disable", m.Message), m.Disable)
+			}
+		}
+		a.printSteps("disable in the device", described.Disable)
+	}
+	a.printf("+ disable %v%s; close the device\n", index, when(kind != pci.KindINTx, "; bus master off"))
+	if !d.VFIO {
+		return &failure{exitFailed, fmt.Errorf("%v: connect would fail: the device is not bound to a VFIO driver", d.Address), "irqbridge bind " + d.Address.String()}
+	}
+	return nil
+}
+
+func (a *app) printSteps(what string, steps []profile.Step) {
+	if len(steps) == 0 {
+		return
+	}
+	var list []string
+	for _, s := range steps {
+		list = append(list, s.String())
+	}
+	a.printf("+ %s: %s\n", what, strings.Join(list, ", "))
+}
