@@ -2,7 +2,6 @@ package vfiotest_test
 
 import (
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -24,13 +23,10 @@ func (r *raw) quietNIC() {
 	r.write(e1000ICR, 0xffffffff)
 }
 
-// cause raises the cause of message n. QEMU's e1000e holds messages 128 µs apart; one that it had to hold back it sends
-// twice from then on, which no real one does, so they are not raised that fast.
+// cause raises the cause of message n.
 func (r *raw) cause(n int) {
 	r.t.Helper()
-	if r.m.Real {
-		time.Sleep(time.Millisecond)
-	}
+	r.calm()
 	r.write(e1000ICS, 1<<(20+n))
 }
 
