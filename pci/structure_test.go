@@ -20,7 +20,7 @@ import (
 //
 //	08 00000010 device.relaxedOrdering=true
 //
-// The base of a table is a list of offsets and values without a third column, which come first. Offsets and masks are
+// A row without a third column changes what the rows after it start from. Offsets and masks are
 // those of include/uapi/linux/pci_regs.h, and of the PCI Express specification for bits that have no name there.
 func checkRegisters(t *testing.T, base space, at int, table string) {
 	t.Helper()
