@@ -1,4 +1,3 @@
-// Command irqbridge shows, binds and exercises the interrupts of PCI devices from user space. See irqbridge --help.
 package main
 
 import (
