@@ -188,10 +188,11 @@ func TestDispatcherForgetsARemovedSource(t *testing.T) {
 	close(goOn)
 	received(t, gone)
 
-	d2 := &dispatcher{}
-	d2.table.Store(d.table.Load())
-	d2.events[0], d2.n = stale, 1
-	d2.dispatch(&thread{tid: -1})
+	batch := &dispatcher{}
+	batch.table.Store(d.table.Load())
+	batch.events[0], batch.n = stale, 1
+	batch.dispatch(&thread{tid: -1})
+	assert.Empty(t, served, "the event was not for the heir")
 	signal(t, heir, 1)
 	received(t, served)
 }
