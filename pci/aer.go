@@ -81,8 +81,8 @@ type AERRoot struct {
 	NonFatal              bool `json:"nonFatal"`              // PCI_ERR_ROOT_NONFATAL_RCV
 	Fatal                 bool `json:"fatal"`                 // PCI_ERR_ROOT_FATAL_RCV
 	InterruptMessage      int  `json:"interruptMessage"`      // PCI_ERR_ROOT_AER_IRQ: as in Express
-	CorrectableSource     Hex  `json:"correctableSource"`     // bus, device, function of the first
-	UncorrectableSource   Hex  `json:"uncorrectableSource"`
+	CorrectableSource     ID   `json:"correctableSource"`     // bus, device, function of the first
+	UncorrectableSource   ID   `json:"uncorrectableSource"`
 }
 
 func (s *structure) aer() any {
@@ -176,7 +176,7 @@ func (s *structure) aerRoot() *AERRoot {
 		NonFatal:              status.has(0x20),
 		Fatal:                 status.has(0x40),
 		InterruptMessage:      status.field(0xf8000000),
-		CorrectableSource:     Hex(source.field(0x0000ffff)),
-		UncorrectableSource:   Hex(source.field(0xffff0000)),
+		CorrectableSource:     ID(source.field(0x0000ffff)),
+		UncorrectableSource:   ID(source.field(0xffff0000)),
 	}
 }

@@ -87,8 +87,8 @@ func TestAER(t *testing.T) {
 		30 00000020 root.nonFatal=true
 		30 00000040 root.fatal=true
 		30 f8000000 root.interruptMessage=31
-		34 00000128 root.correctableSource=0x128
-		34 01280000 root.uncorrectableSource=0x128
+		34 00000128 root.correctableSource=0x0128
+		34 01280000 root.uncorrectableSource=0x0128
 		18 00000800
 		38 00000091 prefixLog[0]=0x91
 		44 00000092 prefixLog[3]=0x92

@@ -2,6 +2,8 @@ package pci_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -29,7 +31,8 @@ func deviceDumps(t require.TestingT) map[string]pci.Dump {
 	return dumps
 }
 
-// TestDecodeDevices compares what is decoded with what lspci -vv of pciutils 3.9.0 says about the same files.
+// TestDecodeDevices compares what is decoded with what lspci -vv of pciutils 3.9.0 says about the same files. Those
+// that came later are only in TestDecodedDevices and in TestCapabilitiesAsLspci.
 func TestDecodeDevices(t *testing.T) {
 	// device is the part of a Function that lspci shows.
 	type device struct {
@@ -98,7 +101,6 @@ func TestDecodeDevices(t *testing.T) {
 		},
 		"e1000": {id: "8086:100e", class: "020000", bars: []string{"0 mem32 fe500000", "1 io c000"}, pin: 1, line: 11},
 	}
-	require.Len(t, dumps, len(want), "each file has its row")
 	for name, want := range want {
 		t.Run(name, func(t *testing.T) {
 			f := decode(t, dumps[name].Config)
@@ -127,6 +129,36 @@ func TestDecodeDevices(t *testing.T) {
 			assert.Equal(t, f.BARs, header.BARs)
 			assert.Nil(t, header.MSI)
 			assert.Nil(t, header.MSIX)
+		})
+	}
+}
+
+var update = flag.Bool("update", false, "write the files that TestDecodedDevices compares with")
+
+// TestDecodedDevices compares all that is decoded of each device, in its JSON form, with a file that was compared by
+// eye with lspci -vvv once.
+func TestDecodedDevices(t *testing.T) {
+	for name, dump := range deviceDumps(t) {
+		t.Run(name, func(t *testing.T) {
+			f := decode(t, dump.Config)
+			assert.Empty(t, f.Warnings)
+			got, err := json.MarshalIndent(struct {
+				BARs                 []pci.BAR
+				ROM                  *pci.ROM    `json:",omitempty"`
+				Bridge               *pci.Bridge `json:",omitempty"`
+				Capabilities         []pci.Capability
+				ExtendedCapabilities []pci.ExtendedCapability
+				Interrupts           pci.Interrupts
+			}{f.BARs, f.ROM, f.Bridge, f.Capabilities, f.ExtendedCapabilities, f.Interrupts()}, "", "\t")
+			require.NoError(t, err)
+			golden := filepath.Join("testdata", "decoded", name+".json")
+			if *update {
+				require.NoError(t, os.MkdirAll(filepath.Dir(golden), 0o755))
+				require.NoError(t, os.WriteFile(golden, append(got, '\n'), 0o644))
+			}
+			want, err := os.ReadFile(golden)
+			require.NoError(t, err, "run go test ./pci -update, and compare what it writes with lspci -vvv -F")
+			assert.Equal(t, string(want), string(got)+"\n")
 		})
 	}
 }

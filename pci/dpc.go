@@ -26,7 +26,7 @@ type DPC struct {
 	InterruptStatus bool   `json:"interruptStatus"` // PCI_EXP_DPC_STATUS_INTERRUPT
 	RootPortBusy    bool   `json:"rootPortBusy"`    // PCI_EXP_DPC_RP_BUSY
 	FirstPIOError   int    `json:"firstPioError"`   // PCI_EXP_DPC_RP_PIO_FEP: bit number in RootPort.Status
-	Source          Hex    `json:"source"`          // bus, device, function that sent the error message
+	Source          ID     `json:"source"`          // bus, device, function that sent the error message
 
 	RootPort *DPCRootPort `json:"rootPort,omitempty"` // nil without RootPortExtensions
 }
@@ -92,7 +92,7 @@ func (s *structure) dpc() any {
 		InterruptStatus:         status.has(0x0008),
 		RootPortBusy:            status.has(0x0010),
 		FirstPIOError:           status.field(0x1f00),
-		Source:                  Hex(s.u16(0x0a)),
+		Source:                  ID(s.u16(0x0a)),
 	}
 	if d.RootPortExtensions && s.need(0x20+4*d.LogSize) {
 		d.RootPort = s.dpcRootPort(d.LogSize)

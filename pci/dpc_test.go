@@ -44,7 +44,7 @@ func TestDPC(t *testing.T) {
 		08 00000008 interruptStatus=true
 		08 00000010 rootPortBusy=true
 		08 00001f00 firstPioError=31
-		08 01280000 source=0x128
+		08 01280000 source=0x0128
 	`)
 	d := pci.Find[pci.DPC](decode(t, s))
 	assert.Nil(t, d.RootPort)

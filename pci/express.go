@@ -213,7 +213,7 @@ type ExpressRoot struct {
 	PMEInterrupt           bool `json:"pmeInterrupt"`           // PCI_EXP_RTCTL_PMEIE: interrupt when a device wakes
 	RetryVisible           bool `json:"retryVisible"`           // PCI_EXP_RTCTL_CRSSVE
 	RetryVisibleSupported  bool `json:"retryVisibleSupported"`  // PCI_EXP_RTCAP_CRSVIS
-	PMERequester           Hex  `json:"pmeRequester"`           // low word of PCI_EXP_RTSTA: bus, device, function that wakes
+	PMERequester           ID   `json:"pmeRequester"`           // low word of PCI_EXP_RTSTA: bus, device, function that wakes
 	PMEStatus              bool `json:"pmeStatus"`              // PCI_EXP_RTSTA_PME
 	PMEPending             bool `json:"pmePending"`             // PCI_EXP_RTSTA_PENDING: another one waits
 }
@@ -502,7 +502,7 @@ func (s *structure) expressRoot() *ExpressRoot {
 		PMEInterrupt:           control.has(0x0008),
 		RetryVisible:           control.has(0x0010),
 		RetryVisibleSupported:  capable.has(0x0001),
-		PMERequester:           Hex(status.field(0x0000ffff)),
+		PMERequester:           ID(status.field(0x0000ffff)),
 		PMEStatus:              status.has(0x00010000),
 		PMEPending:             status.has(0x00020000),
 	}

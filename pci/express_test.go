@@ -179,7 +179,7 @@ func TestExpressRegisters(t *testing.T) {
 		1c 00000008 root.pmeInterrupt=true
 		1c 00000010 root.retryVisible=true
 		1c 00010000 root.retryVisibleSupported=true
-		20 00000128 root.pmeRequester=0x128
+		20 00000128 root.pmeRequester=0x0128
 		20 00010000 root.pmeStatus=true
 		20 00020000 root.pmePending=true
 		24 0000000f device2.completionTimeoutRanges=ABCD

@@ -5,15 +5,15 @@ import "fmt"
 // Subsystem is the capability in which a PCI-to-PCI bridge has its subsystem ids, PCI_CAP_ID_SSVID: PCI-to-PCI Bridge
 // Architecture Specification 3.2.5.13. Function has them as SubsystemVendorID and SubsystemID.
 type Subsystem struct {
-	VendorID Hex `json:"subsystemVendorId"` // PCI_SSVID_VENDOR_ID at 0x04
-	ID       Hex `json:"subsystemId"`       // PCI_SSVID_DEVICE_ID at 0x06
+	VendorID ID `json:"subsystemVendorId"` // PCI_SSVID_VENDOR_ID at 0x04
+	ID       ID `json:"subsystemId"`       // PCI_SSVID_DEVICE_ID at 0x06
 }
 
 func (s *structure) subsystem() any {
 	if !s.need(8) {
 		return nil
 	}
-	return &Subsystem{VendorID: Hex(s.u16(0x04)), ID: Hex(s.u16(0x06))}
+	return &Subsystem{VendorID: ID(s.u16(0x04)), ID: ID(s.u16(0x06))}
 }
 
 // SerialNumber is the device serial number capability, PCI_EXT_CAP_ID_DSN: PCI Express Base Specification 7.9.3.

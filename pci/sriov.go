@@ -24,7 +24,7 @@ type SRIOV struct {
 	DependencyLink int `json:"dependencyLink"` // PCI_SRIOV_FUNC_LINK at 0x12: function number
 	FirstVFOffset  int `json:"firstVfOffset"`  // PCI_SRIOV_VF_OFFSET at 0x14: from this function's routing id to the first VF's
 	VFStride       int `json:"vfStride"`       // PCI_SRIOV_VF_STRIDE at 0x16: from one VF's routing id to the next one's
-	VFDeviceID     Hex `json:"vfDeviceId"`     // PCI_SRIOV_VF_DID at 0x1a; the vendor is that of this function
+	VFDeviceID     ID  `json:"vfDeviceId"`     // PCI_SRIOV_VF_DID at 0x1a; the vendor is that of this function
 
 	SupportedPageSizes Hex `json:"supportedPageSizes"` // PCI_SRIOV_SUP_PGSIZE at 0x1c: bit n is 4096 << n
 	PageSize           Hex `json:"pageSize"`           // PCI_SRIOV_SYS_PGSIZE at 0x20: the same form, one bit
@@ -58,7 +58,7 @@ func (s *structure) sriov() any {
 		DependencyLink:     int(s.u8(0x12)),
 		FirstVFOffset:      int(s.u16(0x14)),
 		VFStride:           int(s.u16(0x16)),
-		VFDeviceID:         Hex(s.u16(0x1a)),
+		VFDeviceID:         ID(s.u16(0x1a)),
 		SupportedPageSizes: Hex(s.u32(0x1c)),
 		PageSize:           Hex(s.u32(0x20)),
 		BARs:               append([]BAR{}, s.d.bars(s.offset+0x24, 6, "VF BAR")...),

@@ -178,11 +178,21 @@ func (s *structure) extent(starts *[maxConfigSize/4 + 1]bool, config []byte) (in
 	return end - s.offset, config[s.offset:have:have]
 }
 
-// Hex is a number that people read in hexadecimal: an id, an address, a mask. Its JSON form is a string, which also
+// ID is a number of 16 bits that names something: a vendor, a device, or as a requester id a function by its bus, device
+// and function numbers in 8, 5 and 3 bits.
+type ID uint16
+
+// String gives four digits: "0x8086".
+func (id ID) String() string { return fmt.Sprintf("0x%04x", uint16(id)) }
+
+// MarshalText gives the form of String.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// Hex is a number that people read in hexadecimal: an address, a mask, a register. Its JSON form is a string, which also
 // keeps all 64 bits in JavaScript.
 type Hex uint64
 
-// String gives "0x8086".
+// String gives as many digits as it takes: "0xfee00000".
 func (h Hex) String() string { return "0x" + strconv.FormatUint(uint64(h), 16) }
 
 // MarshalText gives the form of String.

@@ -223,7 +223,7 @@ func TestCapabilityJSON(t *testing.T) {
 		},
 		"decoded": {
 			pci.Capability{ID: pci.CapSubsystem, Offset: 0x40, Length: 8, Decoded: &pci.Subsystem{VendorID: 0x8086, ID: 1}},
-			`{"id":"0x0d","extended":false,"offset":64,"length":8,"name":"Bridge Subsystem ID","subsystemVendorId":"0x8086","subsystemId":"0x1"}`,
+			`{"id":"0x0d","extended":false,"offset":64,"length":8,"name":"Bridge Subsystem ID","subsystemVendorId":"0x8086","subsystemId":"0x0001"}`,
 		},
 		"MSI": {
 			pci.Capability{ID: pci.CapMSI, Offset: 0x40, Length: 20, Decoded: &pci.MSI{

@@ -67,7 +67,7 @@ func (s *structure) vendorSpecific() any {
 // VSEC is an extended capability that only its vendor knows the meaning of, PCI_EXT_CAP_ID_VNDR: PCI Express Base
 // Specification 7.9.5. The vendor is that of the function.
 type VSEC struct {
-	ID       Hex      `json:"vsecId"`   // PCI_VNDR_HEADER_ID at 0x04
+	ID       ID       `json:"vsecId"`   // PCI_VNDR_HEADER_ID at 0x04
 	Revision int      `json:"revision"` // PCI_VNDR_HEADER_REV
 	Data     HexBytes `json:"data"`     // from 0x08 on
 }
@@ -81,15 +81,15 @@ func (s *structure) vsec() any {
 	if !ok {
 		return nil
 	}
-	return &VSEC{ID: Hex(header & 0xffff), Revision: header.field(0x000f0000), Data: s.bytes(8, length)}
+	return &VSEC{ID: ID(header & 0xffff), Revision: header.field(0x000f0000), Data: s.bytes(8, length)}
 }
 
 // DVSEC is an extended capability of a vendor who need not be that of the function, PCI_EXT_CAP_ID_DVSEC: PCI Express
 // Base Specification 7.9.6. CXL devices have those of vendor 0x1e98.
 type DVSEC struct {
-	VendorID Hex      `json:"dvsecVendorId"` // PCI_DVSEC_HEADER1_VID at 0x04
+	VendorID ID       `json:"dvsecVendorId"` // PCI_DVSEC_HEADER1_VID at 0x04
 	Revision int      `json:"revision"`      // PCI_DVSEC_HEADER1_REV
-	ID       Hex      `json:"dvsecId"`       // PCI_DVSEC_HEADER2_ID at 0x08
+	ID       ID       `json:"dvsecId"`       // PCI_DVSEC_HEADER2_ID at 0x08
 	Data     HexBytes `json:"data"`          // from 0x0a on
 }
 
@@ -103,7 +103,7 @@ func (s *structure) dvsec() any {
 		return nil
 	}
 	return &DVSEC{
-		VendorID: Hex(header & 0xffff), Revision: header.field(0x000f0000), ID: Hex(s.u16(0x08)), Data: s.bytes(10, length),
+		VendorID: ID(header & 0xffff), Revision: header.field(0x000f0000), ID: ID(s.u16(0x08)), Data: s.bytes(10, length),
 	}
 }
 

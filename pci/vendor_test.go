@@ -64,7 +64,7 @@ func TestVirtioRegions(t *testing.T) {
 func TestVSEC(t *testing.T) {
 	checkRegisters(t, withExpress(pci.ExpressEndpoint, pci.ExtCapVendorSpecific, 1), 0x100, `
 		04 00c00000
-		04 00000012 vsecId=0x12
+		04 00000012 vsecId=0x0012
 		04 000f0000 revision=15
 		08 04030201 data=01020304
 		04 00200000 length=14, data=000000000000
@@ -85,7 +85,7 @@ func TestDVSEC(t *testing.T) {
 		04 00c00000
 		04 00001e98 dvsecVendorId=0x1e98
 		04 000f0000 revision=15
-		08 00000008 dvsecId=0x8
+		08 00000008 dvsecId=0x0008
 		08 02010000 data=0102
 	`)
 	s := withExpress(pci.ExpressEndpoint, pci.ExtCapDVSEC, 1)
