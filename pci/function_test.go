@@ -1,7 +1,9 @@
 package pci_test
 
 import (
+	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"math/rand/v2"
 	"testing"
 
@@ -245,7 +247,8 @@ func TestDecodeHostileBytes(t *testing.T) {
 		seed := rapid.Uint64().Draw(t, "seed")
 		random := rand.New(rand.NewPCG(seed, seed))
 		ids := []pci.CapabilityID{
-			pci.CapMSI, pci.CapMSIX, pci.CapPCIExpress, pci.CapSubsystem, pci.CapPowerManagement, 0xff,
+			pci.CapMSI, pci.CapMSIX, pci.CapPCIExpress, pci.CapSubsystem, pci.CapPowerManagement, pci.CapVendorSpecific,
+			pci.CapEnhancedAllocation, pci.CapHyperTransport, pci.CapVPD, 0xff,
 		}
 		for i := range s {
 			s[i] = uint8(random.Uint32())
@@ -261,6 +264,10 @@ func TestDecodeHostileBytes(t *testing.T) {
 					s[i] = uint8(0x40 + 4*random.IntN(48))
 				}
 			}
+		}
+		for offset := 0x100; offset+4 <= size && rapid.Bool().Draw(t, "more"); offset += 4 * (1 + random.IntN(32)) {
+			id := everyExtended[random.IntN(len(everyExtended))]
+			s.extended(offset, uint16(id), uint8(random.IntN(4)), random.IntN(4096))
 		}
 		f, err := pci.Decode(s)
 		require.NoError(t, err)
@@ -280,12 +287,16 @@ func checkInvariants(t require.TestingT, config []byte, f *pci.Function) {
 		require.Less(t, c.Offset+1, f.Size)
 		require.False(t, seen[c.Offset])
 		seen[c.Offset] = true
+		require.True(t, c.Length >= 3 && c.Offset+c.Length <= 0x100, "%d bytes", c.Length)
+		require.Equal(t, config[c.Offset:min(c.Offset+c.Length, len(config))], c.Raw)
 	}
 	for _, c := range f.ExtendedCapabilities {
 		require.True(t, c.Offset >= 0x100 && c.Offset <= 0xffc && c.Offset%4 == 0, "offset %#x", c.Offset)
 		require.LessOrEqual(t, c.Offset+4, f.Size)
 		require.False(t, seen[c.Offset])
 		seen[c.Offset] = true
+		require.True(t, c.Length >= 4 && c.Offset+c.Length <= 0x1000, "%d bytes", c.Length)
+		require.Equal(t, config[c.Offset:min(c.Offset+c.Length, f.Size)], c.Raw)
 	}
 	for _, w := range f.Warnings {
 		require.True(t, w.Offset >= 0 && w.Offset < f.Size, "%s", w)
@@ -305,6 +316,19 @@ func checkInvariants(t require.TestingT, config []byte, f *pci.Function) {
 		require.Zero(t, m.PBA.Offset%8)
 		require.True(t, seen[m.Offset])
 	}
+	interrupts := f.Interrupts()
+	for _, w := range interrupts.Warnings {
+		require.True(t, w.Offset >= 0 && w.Offset < f.Size, "%s", w)
+	}
+	for _, r := range interrupts.Regions {
+		require.True(t, r.FirstPage <= r.Offset && r.Offset+r.Length <= r.EndPage, "%+v", r)
+		require.LessOrEqual(t, r.OtherBytes, r.EndPage-r.FirstPage)
+	}
+	for _, part := range []any{f.Capabilities, f.ExtendedCapabilities, f.BARs, f.ROM, f.Bridge, f.CardBus, interrupts} {
+		b, err := json.Marshal(part)
+		require.NoError(t, err)
+		require.False(t, duplicateKeys(b), "%s", b)
+	}
 	for kind := pci.KindINTx; kind <= pci.KindMSIX; kind++ {
 		raw, err := pci.RawResources(f, kind, 0)
 		if err != nil {
@@ -314,6 +338,46 @@ func checkInvariants(t require.TestingT, config []byte, f *pci.Function) {
 		for _, d := range raw {
 			_, err := d.Encode(pci.Bits64)
 			require.NoError(t, err)
+		}
+	}
+}
+
+// duplicateKeys reports whether an object of a JSON text has a key twice.
+func duplicateKeys(b []byte) bool {
+	type level struct {
+		keys  map[string]bool // nil for an array
+		isKey bool
+	}
+	decoder := json.NewDecoder(bytes.NewReader(b))
+	var levels []level
+	for {
+		token, err := decoder.Token()
+		if err != nil {
+			return false
+		}
+		var top *level
+		if len(levels) > 0 {
+			top = &levels[len(levels)-1]
+		}
+		switch {
+		case token == json.Delim('}') || token == json.Delim(']'):
+			levels = levels[:len(levels)-1]
+			continue
+		case top != nil && top.keys != nil && top.isKey:
+			key, _ := token.(string)
+			if top.keys[key] {
+				return true
+			}
+			top.keys[key], top.isKey = true, false
+			continue
+		case top != nil:
+			top.isKey = true
+		}
+		switch token {
+		case json.Delim('{'):
+			levels = append(levels, level{keys: map[string]bool{}, isKey: true})
+		case json.Delim('['):
+			levels = append(levels, level{})
 		}
 	}
 }

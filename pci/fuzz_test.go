@@ -17,6 +17,8 @@ func FuzzDecode(f *testing.F) {
 		f.Add(d.Config)
 		f.Add(d.Config[:64])
 	}
+	f.Add([]byte(everything()))
+	f.Add([]byte(rootPort()))
 	f.Add([]byte(nil))
 	f.Add(bytes.Repeat([]byte{0xff}, 4096))
 
@@ -41,6 +43,8 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
+		checkInvariants(t, config, function)
+		function.SetSizes(pci.Sizes{BARs: [6]uint64{0x1000, 0x4000, 0, 0x20, 1, ^uint64(0)}, ROM: 0x800})
 		checkInvariants(t, config, function)
 	})
 }

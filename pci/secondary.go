@@ -85,12 +85,12 @@ type TPH struct {
 	NoSteering      bool   `json:"noSteering"`      // bit 0: mode without steering tags is supported
 	InterruptVector bool   `json:"interruptVector"` // bit 1: so is the mode with one tag for each interrupt vector
 	DeviceSpecific  bool   `json:"deviceSpecific"`  // bit 2: so is the device specific mode
-	Extended        bool   `json:"extended"`        // bit 8: it can send 16-bit tags
+	Extended        bool   `json:"extendedTags"`    // bit 8: it can send 16-bit tags
 	TableLocation   string `json:"tableLocation"`   // PCI_TPH_CAP_LOC_MASK: "none", "capability", "MSI-X" or "reserved"
 	TableSize       int    `json:"tableSize"`       // PCI_TPH_CAP_ST_MASK: tags in the table; 0 without one
 
-	Mode    int    `json:"mode"`    // control bits 2:0: 0 no steering tags, 1 interrupt vector, 2 device specific
-	Enabled string `json:"enabled"` // control bits 9:8: "no", "TPH", "reserved" or "extended TPH"
+	Mode      int    `json:"mode"`      // control bits 2:0: 0 no steering tags, 1 interrupt vector, 2 device specific
+	Requester string `json:"requester"` // control bits 9:8: "no", "TPH", "reserved" or "extended TPH"
 
 	Tags []Hex `json:"tags,omitempty"` // from 0x0c on, when TableLocation is "capability"
 }
@@ -107,7 +107,7 @@ func (s *structure) tph() any {
 		Extended:        capable.has(0x00000100),
 		TableLocation:   [...]string{"none", "capability", "MSI-X", "reserved"}[capable.field(0x00000600)],
 		Mode:            control.field(0x00000007),
-		Enabled:         [...]string{"no", "TPH", "reserved", "extended TPH"}[control.field(0x00000300)],
+		Requester:       [...]string{"no", "TPH", "reserved", "extended TPH"}[control.field(0x00000300)],
 	}
 	if t.TableLocation == "none" {
 		return t

@@ -51,14 +51,14 @@ func TestTPH(t *testing.T) {
 		04 00000001 noSteering=true
 		04 00000002 interruptVector=true
 		04 00000004 deviceSpecific=true
-		04 00000100 extended=true
+		04 00000100 extendedTags=true
 		04 00010200 tableLocation=capability, tableSize=2, length=16, tags[0]=0x0, tags[1]=0x0
 		04 07ff0400 tableLocation=MSI-X, tableSize=2048
 		04 00000600 tableLocation=reserved, tableSize=1
 		08 00000002 mode=2
-		08 00000100 enabled=TPH
-		08 00000200 enabled=reserved
-		08 00000300 enabled=extended TPH
+		08 00000100 requester=TPH
+		08 00000200 requester=reserved
+		08 00000300 requester=extended TPH
 		04 00010200
 		0c 00080001 tags[0]=0x1, tags[1]=0x8
 	`)
