@@ -110,3 +110,59 @@ func ExampleReadDump() {
 	// Output:
 	// 0000:00:04.0 (Unclassified device [00ff]: Device 1234:11e8): 4 bytes
 }
+
+func ExampleFunction_Interrupts() {
+	text, err := os.ReadFile("testdata/devices/nvme-sriov.txt")
+	if err != nil {
+		log.Fatal(err)
+	}
+	dumps, err := pci.ReadDump(bytes.NewReader(text))
+	if err != nil {
+		log.Fatal(err)
+	}
+	f, err := pci.Decode(dumps[0].Config)
+	if err != nil {
+		log.Fatal(err)
+	}
+	f.SetSizes(pci.Sizes{BARs: [6]uint64{0: 0x3000}}) // from sysfs by ParseSizes, or from VFIO; here one that is too small
+
+	r := f.Interrupts()
+	fmt.Println("INTA# to INTD#:", r.INTx.Pin, "line:", r.INTx.Line)
+	for _, region := range r.Regions {
+		fmt.Printf("MSI-X %s: BAR %d, 0x%x bytes at 0x%x\n", region.Name, region.BAR, region.Length, region.Offset)
+	}
+	for _, w := range r.Warnings {
+		fmt.Println(w)
+	}
+	// Output:
+	// INTA# to INTD#: 1 line: 11
+	// MSI-X table: BAR 0, 0x90 bytes at 0x2000
+	// MSI-X pending bit array: BAR 0, 0x8 bytes at 0x3000
+	// config 0x48: MSI-X pending bit array ends at 0x3008 of BAR 0, which has 0x3000 bytes
+}
+
+func ExampleFind() {
+	text, err := os.ReadFile("testdata/devices/pcie-root-port.txt")
+	if err != nil {
+		log.Fatal(err)
+	}
+	dumps, err := pci.ReadDump(bytes.NewReader(text))
+	if err != nil {
+		log.Fatal(err)
+	}
+	f, err := pci.Decode(dumps[0].Config)
+	if err != nil {
+		log.Fatal(err)
+	}
+	express := pci.Find[pci.Express](f)
+	fmt.Printf("%s, slot %d, %g GT/s x%d\n", express.Type, express.Slot.Number, express.Link.MaxSpeedGTs, express.Link.MaxWidth)
+	for _, s := range f.Interrupts().Sources {
+		fmt.Printf("%s: message %d, enabled %t\n", s.Service, s.Message, s.Enabled)
+	}
+	// Output:
+	// root port, slot 0, 16 GT/s x32
+	// hot-plug: message 0, enabled false
+	// power management event: message 0, enabled false
+	// link bandwidth: message 0, enabled false
+	// error reporting: message 0, enabled false
+}

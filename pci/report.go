@@ -6,6 +6,11 @@ type Interrupts struct {
 	MSI  *MSI  `json:"msi,omitempty"`  // nil when it has no such capability
 	MSIX *MSIX `json:"msix,omitempty"` // nil when it has no such capability
 
+	// LineAsserted means that the function asks for service by its line (PCI_STATUS_INTERRUPT), which nobody hears while
+	// LineDisabled (PCI_COMMAND_INTX_DISABLE).
+	LineAsserted bool `json:"lineAsserted,omitempty"`
+	LineDisabled bool `json:"lineDisabled,omitempty"`
+
 	// Regions are the MSI-X table and the pending bit array: which bytes and pages of which BAR they take.
 	Regions []MSIXRegion `json:"regions,omitempty"`
 
@@ -51,7 +56,12 @@ const (
 // Interrupts draws out what matters to interrupts. It never fails. After SetSizes it also finds an MSI-X table that
 // reaches out of its BAR.
 func (f *Function) Interrupts() Interrupts {
-	r := Interrupts{INTx: f.INTx, MSI: f.MSI, MSIX: f.MSIX, Sources: f.messageSources()}
+	r := Interrupts{
+		INTx: f.INTx, MSI: f.MSI, MSIX: f.MSIX,
+		LineAsserted: StatusRegister(f.Status).Interrupt,
+		LineDisabled: f.Command&CommandINTxDisable != 0,
+		Sources:      f.messageSources(),
+	}
 	for _, w := range f.Warnings {
 		if f.aboutInterrupts(w.Offset) {
 			r.Warnings = append(r.Warnings, w)

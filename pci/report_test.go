@@ -30,6 +30,19 @@ func TestInterruptsOfNothing(t *testing.T) {
 	assert.JSONEq(t, `{}`, string(b))
 }
 
+func TestInterruptsOfTheLine(t *testing.T) {
+	s := endpoint(64)
+	s.put16(0x06, 0x0008)
+	r := decode(t, s).Interrupts()
+	assert.True(t, r.LineAsserted)
+	assert.False(t, r.LineDisabled)
+	s.put16(0x06, 0)
+	s.put16(0x04, 0x0400)
+	r = decode(t, s).Interrupts()
+	assert.False(t, r.LineAsserted)
+	assert.True(t, r.LineDisabled)
+}
+
 func TestInterruptsJSON(t *testing.T) {
 	f := decode(t, withMSIX(5, 0x0000, 0x2000))
 	f.INTx = &pci.INTx{Pin: 1, Line: 11}
