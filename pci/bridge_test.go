@@ -177,6 +177,7 @@ func TestSetSizes(t *testing.T) {
 
 	f = decode(t, bridge(64))
 	f.SetSizes(pci.Sizes{BARs: [6]uint64{1: 0x1000, 2: 0x1000}})
+	assert.Nil(t, f.ROM)
 	assert.Equal(t, []pci.BAR{{Index: 1, Type: pci.BARMemory32, Size: 0x1000}}, f.BARs, "a bridge has two")
 
 	s = endpoint(64)
@@ -184,4 +185,9 @@ func TestSetSizes(t *testing.T) {
 	f = decode(t, s)
 	f.SetSizes(sizes)
 	assert.Empty(t, f.BARs)
+	assert.Nil(t, f.ROM)
+
+	f = decode(t, endpoint(64))
+	f.SetSizes(sizes)
+	assert.Equal(t, &pci.ROM{Size: 0x800}, f.ROM)
 }

@@ -84,6 +84,9 @@ func TestCapabilitiesAsLspci(t *testing.T) {
 				}
 			}
 			require.Len(t, got, len(want), "%q", got)
+			for i, c := range f.Capabilities {
+				assert.Contains(t, got[i], lspciInterrupts(c.Decoded))
+			}
 			for i := range want {
 				place, version, _ := strings.Cut(want[i], " ")
 				number, own, _ := strings.Cut(version, " ")
@@ -95,6 +98,26 @@ func TestCapabilitiesAsLspci(t *testing.T) {
 			}
 		})
 	}
+}
+
+// lspciInterrupts gives what lspci says about the interrupts of a capability.
+func lspciInterrupts(decoded any) string {
+	sign := func(b bool) string {
+		if b {
+			return "+"
+		}
+		return "-"
+	}
+	switch c := decoded.(type) {
+	case *pci.MSI:
+		return fmt.Sprintf("MSI: Enable%s Count=%d/%d Maskable%s 64bit%s",
+			sign(c.Enabled), c.EnabledMessages, c.Messages, sign(c.Maskable), sign(c.Address64))
+	case *pci.MSIX:
+		return fmt.Sprintf("MSI-X: Enable%s Count=%d Masked%s", sign(c.Enabled), c.Messages, sign(c.FunctionMask))
+	case *pci.Express:
+		return fmt.Sprintf(", MSI %02x", c.InterruptMessage)
+	}
+	return ""
 }
 
 // TestLspciReadsOurDumps gives lspci all devices in one text and reads what it prints with -xxxx and decoded lines

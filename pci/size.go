@@ -41,13 +41,16 @@ func ParseSizes(resource []byte) (Sizes, error) {
 }
 
 // SetSizes fills in the sizes of the BARs and the ROM, which Function.Interrupts then checks the MSI-X table against.
-// A register that reads zero and has a size is a 32-bit memory BAR without an address: it joins BARs.
+// A register that reads zero and has a size is a 32-bit memory BAR, or a ROM, without an address: it is added.
 func (f *Function) SetSizes(sizes Sizes) {
-	if f.ROM != nil {
-		f.ROM.Size = sizes.ROM
-	}
 	if int(f.HeaderType) >= len(barCount) {
 		return
+	}
+	if f.ROM == nil && sizes.ROM != 0 {
+		f.ROM = new(ROM)
+	}
+	if f.ROM != nil {
+		f.ROM.Size = sizes.ROM
 	}
 	for i, size := range sizes.BARs[:barCount[f.HeaderType]] {
 		if size == 0 {
