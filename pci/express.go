@@ -137,6 +137,7 @@ type ExpressLink struct {
 	WidthFixed          bool    `json:"widthFixed"`          // PCI_EXP_LNKCTL_HAWD: hardware does not change the width by itself
 	BandwidthInterrupt  bool    `json:"bandwidthInterrupt"`  // PCI_EXP_LNKCTL_LBMIE: interrupt on Bandwidth below
 	AutonomousInterrupt bool    `json:"autonomousInterrupt"` // PCI_EXP_LNKCTL_LABIE: interrupt on Autonomous below
+	DRSSignaling        int     `json:"drsSignaling"`        // bits 15:14 of the control register: a device readiness message is 0 not told, 1 an interrupt, 2 passed on
 	SpeedGTs            float64 `json:"speedGTs"`            // PCI_EXP_LNKSTA_CLS, GT/s; 0 for a reserved value
 	Width               int     `json:"width"`               // PCI_EXP_LNKSTA_NLW, lanes; 0 while the link is down
 	TrainingError       bool    `json:"trainingError"`       // bit 10, of PCI Express 1.0
@@ -231,6 +232,7 @@ type ExpressDevice2 struct {
 	LTRSupported                 bool   `json:"ltrSupported"`                 // PCI_EXP_DEVCAP2_LTR
 	TPHCompleter                 bool   `json:"tphCompleter"`                 // bit 12
 	ExtendedTPHCompleter         bool   `json:"extendedTphCompleter"`         // bit 13, with bit 12
+	LNSystemCLS                  int    `json:"lnSystemCls"`                  // bits 15:14: 0 none, 1 cache lines of 64 bytes, 2 of 128
 	TenBitTagCompleter           bool   `json:"tenBitTagCompleter"`           // bit 16
 	TenBitTagRequester           bool   `json:"tenBitTagRequester"`           // bit 17
 	OBFFMessage                  bool   `json:"obffMessage"`                  // PCI_EXP_DEVCAP2_OBFF_MSG
@@ -439,6 +441,7 @@ func (s *structure) expressLink() *ExpressLink {
 		WidthFixed:          control.has(0x0200),
 		BandwidthInterrupt:  control.has(0x0400),
 		AutonomousInterrupt: control.has(0x0800),
+		DRSSignaling:        control.field(0xc000),
 		SpeedGTs:            linkSpeed(status.field(0x000f)),
 		Width:               status.field(0x03f0),
 		TrainingError:       status.has(0x0400),
@@ -536,6 +539,7 @@ func (s *structure) expressDevice2() *ExpressDevice2 {
 		LTRSupported:                 capable.has(0x00000800),
 		TPHCompleter:                 capable.has(0x00001000),
 		ExtendedTPHCompleter:         capable.field(0x00003000) == 3,
+		LNSystemCLS:                  capable.field(0x0000c000),
 		TenBitTagCompleter:           capable.has(0x00010000),
 		TenBitTagRequester:           capable.has(0x00020000),
 		OBFFMessage:                  capable.has(0x00040000),

@@ -129,6 +129,7 @@ func TestExpressRegisters(t *testing.T) {
 		10 00000200 link.widthFixed=true
 		10 00000400 link.bandwidthInterrupt=true
 		10 00000800 link.autonomousInterrupt=true
+		10 0000c000 link.drsSignaling=3
 		10 00010000 link.speedGTs=2.5
 		10 00200000 link.width=2
 		10 04000000 link.trainingError=true
@@ -193,6 +194,7 @@ func TestExpressRegisters(t *testing.T) {
 		24 00000800 device2.ltrSupported=true
 		24 00001000 device2.tphCompleter=true
 		24 00003000 device2.tphCompleter=true, device2.extendedTphCompleter=true
+		24 0000c000 device2.lnSystemCls=3
 		24 00010000 device2.tenBitTagCompleter=true
 		24 00020000 device2.tenBitTagRequester=true
 		24 00040000 device2.obffMessage=true

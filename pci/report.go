@@ -243,5 +243,8 @@ func (e *Express) sources(offset int) []MessageSource {
 	if e.Link != nil && e.Link.BandwidthNotice {
 		add("link bandwidth", e.Link.BandwidthInterrupt || e.Link.AutonomousInterrupt)
 	}
+	if e.Link2 != nil && e.Link2.DRSSupported && e.Type.isDownstream() {
+		add("device readiness", e.Link.DRSSignaling == 1)
+	}
 	return sources
 }

@@ -192,6 +192,7 @@ func rootPort() space {
 	s.capability(0x40, pci.CapPCIExpress, 0x80)
 	s.put16(0x42, 0x0002|4<<4|0x0100|1<<9)
 	s.put32(0x4c, 0x00200000) // link bandwidth notification
+	s.put32(0x6c, 0x80000000) // device readiness status
 	s.put32(0x54, 0x00000040) // hot-plug
 	s.capability(0x80, pci.CapMSIX, 0x90)
 	s.put16(0x82, 7)
@@ -219,6 +220,7 @@ func TestMessageSources(t *testing.T) {
 		{Service: "hot-plug", Message: 1, Offset: 0x40},
 		{Service: "power management event", Message: 1, Offset: 0x40},
 		{Service: "link bandwidth", Message: 1, Offset: 0x40},
+		{Service: "device readiness", Message: 1, Offset: 0x40},
 		{Service: "error reporting", Message: 2, Offset: 0x100},
 		{Service: "downstream port containment", Message: 3, Offset: 0x180},
 		{Service: "VF migration", Message: 4, Offset: 0x200},
@@ -232,6 +234,7 @@ func TestMessageSources(t *testing.T) {
 		func(s space) { s.put16(0x58, 0x0020) },
 		func(s space) { s.put16(0x5c, 0x0008) },
 		func(s space) { s.put16(0x50, 0x0400) },
+		func(s space) { s.put16(0x50, 0x4000) },
 		func(s space) { s.put32(0x12c, 0x4) },
 		func(s space) { s.put16(0x186, 0x0008) },
 		func(s space) { s.put16(0x208, 0x0004) },
