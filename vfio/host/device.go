@@ -29,7 +29,7 @@ type Device struct {
 
 	Driver         string // the driver it is bound to; "" when unbound
 	DriverOverride string // the only driver that may bind to it; "" when any may
-	VFIO           bool   // bound to a VFIO driver, by whatever name: the directory vfio-dev is there
+	VFIO           bool   // bound to a VFIO driver: the directory vfio-dev is there, or, as Linux before 6.1 has none, its name says so
 	Group          int    // its IOMMU group; -1 without one
 
 	NUMANode   int    // -1 when the host does not say
@@ -95,6 +95,7 @@ func (h *Host) Device(a pci.Address) (Device, error) {
 		BootVGA:           r.number("boot_vga", 1) == 1,
 		VirtualFunctions:  int(r.number("sriov_numvfs", 16)),
 	}
+	d.VFIO = d.VFIO || isVFIO(d.Driver)
 	if d.DriverOverride == "(null)" { // how the kernel prints an override that was never set
 		d.DriverOverride = ""
 	}

@@ -38,6 +38,18 @@ func TestDeviceIsOnVFIOByItsDirectory(t *testing.T) {
 	assert.Empty(t, devices[1].DriverOverride, "(null) is no override")
 }
 
+// TestDeviceIsOnVFIOByItsDriverBeforeLinux61: the directory vfio-dev came with 6.1.
+func TestDeviceIsOnVFIOByItsDriverBeforeLinux61(t *testing.T) {
+	tr := newTree(t)
+	tr.device("0000:00:04.0", "1234:11e8", "00ff00", "vfio-pci", 3)
+	require.NoError(t, os.RemoveAll(tr.root+place("0000:00:04.0")+"/vfio-dev"))
+	g, err := tr.host().Group(3)
+	require.NoError(t, err)
+	require.Len(t, g.Members, 1)
+	assert.True(t, g.Members[0].VFIO)
+	assert.Empty(t, g.Blockers())
+}
+
 func TestDevicesAreSortedAndOfManyDomains(t *testing.T) {
 	tr := newTree(t)
 	for _, address := range []string{"10000:e1:00.0", "0000:00:0a.0", "0001:00:00.0", "0000:00:04.0", "0000:00:04.1", "7fffffff:00:00.0"} {
