@@ -3,6 +3,7 @@ package host
 import (
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -70,7 +71,7 @@ func quote(s string) string {
 }
 
 // isVFIO tells whether a driver's name is that of a VFIO driver. Before a device is bound there is only the name to go by;
-// every VFIO driver for PCI that Linux has, has this in its name. Afterwards [Device.VFIO] knows.
+// every VFIO driver for PCI that Linux has, has this in its name. Afterwards [Device.VFIO] also knows one of another name.
 func isVFIO(driver string) bool { return strings.Contains(driver, "vfio") }
 
 // PlanBind plans to bind the device at a to a driver such as "vfio-pci", by driver_override, so that no other device of
@@ -201,7 +202,8 @@ func (h *Host) groupNotes(d Device) []string {
 
 // PlanUnbind plans to give the device at a back to what it had before [Host.PlanBind]'s plan first ran: its driver, or
 // none, and its driver_override. Without a record of that, a device on a VFIO driver is taken from it and the kernel picks
-// a driver. A device that neither VFIO nor its override keeps where it is, stays there.
+// a driver. A device that neither VFIO nor its override keeps where it is, stays there. A device that the host uses through
+// the driver that it would lose ([ErrInUse]) is refused.
 func (h *Host) PlanUnbind(a pci.Address) (*Plan, error) {
 	p := &Plan{Address: a, host: h, op: "give it back"}
 	d, err := h.Device(a)
@@ -236,10 +238,29 @@ func (h *Host) PlanUnbind(a pci.Address) (*Plan, error) {
 	default:
 		p.Driver = d.Driver
 	}
+	if err := p.checkUnbind(d); err != nil {
+		return nil, err
+	}
 	if forget {
 		p.Steps = append(p.Steps, Step{Path: recordFile(a), Remove: true, kind: stepForget})
 	}
 	return p, nil
+}
+
+// checkUnbind refuses to take a device from a driver through which the host uses it. VFIO gives the host nothing to use, and
+// what is behind a bridge stays where it is when the bridge's driver changes.
+func (p *Plan) checkUnbind(d Device) error {
+	if d.VFIO || d.Bridge || !slices.ContainsFunc(p.Steps, func(s Step) bool { return s.kind == stepUnbind }) {
+		return nil
+	}
+	reasons, err := p.host.usedThroughDriver(d.Address)
+	if err != nil {
+		return err
+	}
+	if len(reasons) > 0 {
+		return deviceError(d.Address, p.op, ErrInUse, strings.Join(reasons, "; "), "end that use first")
+	}
+	return nil
 }
 
 // restoreSteps bring a device from how it is to a driver ("" is none) and an override ("" is none).

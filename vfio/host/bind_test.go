@@ -5,6 +5,7 @@ import (
 	"flag"
 	"io/fs"
 	"os"
+	"path"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -313,6 +314,31 @@ func TestForce(t *testing.T) {
 	require.ErrorIs(t, err, ErrInUse)
 	require.NoError(t, k.planBind("0000:00:05.0", "vfio-pci", true).Run(t.Context()))
 	assert.True(t, k.device("0000:00:05.0").VFIO)
+}
+
+// TestUnbindRefusesADeviceInUse gives a card from no driver to its own, brings it up, and wants it back.
+func TestUnbindRefusesADeviceInUse(t *testing.T) {
+	k := benchMachine(t)
+	k.driver("igb")
+	k.file(place("0000:00:04.0")+"/boot_vga", "1\n") // which is so with any driver, and no reason
+	require.NoError(t, k.planBind("0000:00:04.0", "igb", true).Run(t.Context()))
+	flags := place("0000:00:04.0") + "/net/eth0/flags"
+	k.file(flags, "0x1003\n")
+	k.link("/sys/class/net/eth0", path.Dir(flags))
+	before := k.snapshot()
+	_, err := k.host().PlanUnbind(addr(t, "0000:00:04.0"))
+	require.ErrorIs(t, err, ErrInUse)
+	require.EqualError(t, err, "0000:00:04.0: give it back to no driver: the host uses the device: network interface eth0 is up; end that use first")
+	assert.Equal(t, before, k.snapshot())
+	k.faults["read /proc/self/mountinfo"] = unix.EACCES
+	k.block(place("0000:00:04.0"), "sdx", "8:240")
+	_, err = k.host().PlanUnbind(addr(t, "0000:00:04.0"))
+	require.ErrorIs(t, err, fs.ErrPermission, "what cannot be found out is not guessed")
+	delete(k.faults, "read /proc/self/mountinfo")
+
+	k.file(flags, "0x1002\n")
+	require.NoError(t, k.planUnbind("0000:00:04.0").Run(t.Context()))
+	assert.Empty(t, k.device("0000:00:04.0").Driver)
 }
 
 func TestNoIOMMUModeNeedsNoGroup(t *testing.T) {

@@ -29,18 +29,24 @@ func (h *Host) InUse(a pci.Address) ([]string, error) {
 }
 
 func (h *Host) inUse(d Device) ([]string, error) {
-	disks, err1 := h.disksInUse(d.Address)
-	interfaces, err2 := h.interfacesUp(d.Address)
-	consoles, err3 := h.consoles(d.Address)
-	reasons := slices.Concat(disks, interfaces, consoles)
+	reasons, err := h.usedThroughDriver(d.Address)
 	if d.BootVGA {
 		reasons = append(reasons, "it is the display that the firmware used (boot_vga)")
 	}
 	if d.VirtualFunctions > 0 {
 		reasons = append(reasons, fmt.Sprintf("it has %d SR-IOV virtual functions enabled (sriov_numvfs)", d.VirtualFunctions))
 	}
+	return reasons, err
+}
+
+// usedThroughDriver returns the reasons that lie in what the device's driver, or that of a device behind it, gives the host.
+func (h *Host) usedThroughDriver(a pci.Address) ([]string, error) {
+	disks, err1 := h.disksInUse(a)
+	interfaces, err2 := h.interfacesUp(a)
+	consoles, err3 := h.consoles(a)
+	reasons := slices.Concat(disks, interfaces, consoles)
 	if err := errors.Join(err1, err2, err3); err != nil {
-		return reasons, deviceError(d.Address, "find out whether the host uses it", err, "", "")
+		return reasons, deviceError(a, "find out whether the host uses it", err, "", "")
 	}
 	return reasons, nil
 }
