@@ -76,7 +76,7 @@ func (d *Device) BAR(i int) (*BAR, error) {
 // mappable returns the parts of a BAR to map, in whole pages. The caller holds life.
 func (d *Device) mappable(r RegionInfo) ([]Area, error) {
 	page := uint64(os.Getpagesize())
-	if !r.Mmap || r.Size < page || r.Size > math.MaxInt64-r.Offset {
+	if !r.Mmap || r.Size < page || r.Offset > math.MaxInt64 || r.Size > math.MaxInt64-r.Offset {
 		return nil, nil
 	}
 	areas := r.Sparse

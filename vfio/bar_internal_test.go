@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
 )
@@ -48,6 +49,7 @@ func TestMappable(t *testing.T) {
 		"less than a page":         {RegionInfo{Size: page / 2, Mmap: true}, nil},
 		"whole pages only":         {RegionInfo{Size: 2*page + 16, Mmap: true}, []Area{{0, 2 * page}}},
 		"too large for an offset":  {RegionInfo{Size: page, Offset: math.MaxInt64, Mmap: true}, nil},
+		"beyond any offset":        {RegionInfo{Size: page, Offset: -page, Mmap: true}, nil},
 		"sparse":                   {RegionInfo{Size: 4 * page, Mmap: true, Sparse: []Area{{page, page}, {3 * page, page}}}, []Area{{page, page}, {3 * page, page}}},
 		"sparse, not in pages":     {RegionInfo{Size: 4 * page, Mmap: true, Sparse: []Area{{16, 2 * page}, {3*page + 16, 64}}}, []Area{{page, page}}},
 		"sparse without an area":   {RegionInfo{Size: 4 * page, Mmap: true, Sparse: []Area{}}, nil},
@@ -63,6 +65,32 @@ func TestMappable(t *testing.T) {
 			assert.Equal(t, c.want, got)
 		})
 	}
+}
+
+// resetting is a device that can be reset. It notes whether an access could have been made meanwhile.
+type resetting struct {
+	configOnly
+	device *Device
+	open   bool
+}
+
+func (r *resetting) DeviceReset(int) error {
+	if r.device.life.TryRLock() {
+		r.open = true
+		r.device.life.RUnlock()
+	}
+	return nil
+}
+
+// TestResetKeepsAccessesOut: the kernel takes the mappings away during a reset, and reads give all ones.
+func TestResetKeepsAccessesOut(t *testing.T) {
+	kernel := &resetting{configOnly: configOnly{config: make([]byte, 256)}}
+	d := &Device{kernel: kernel, canReset: true, regions: make([]RegionInfo, uapi.PCINumRegions)}
+	d.regions[uapi.PCIConfigRegionIndex].Size = 256
+	kernel.device = d
+	require.NoError(t, d.Reset())
+	assert.False(t, kernel.open)
+	require.True(t, d.life.TryLock(), "and lets them in again")
 }
 
 // memory is a device whose BAR 0 is a file, in two pages of which the second cannot be mapped. It records the accesses
@@ -130,8 +158,62 @@ func TestEveryWidth(t *testing.T) {
 		"read 1 at 1", "read 2 at 2", "read 4 at 4", "read 8 at 8",
 	}, kernel.calls, "only the page that is not mapped")
 
+	for _, base := range []uint64{0, page} {
+		_, err := b.Read32(base + 2)
+		require.ErrorIs(t, err, unix.EINVAL)
+		require.ErrorContains(t, err, "not a multiple of 4")
+		require.ErrorIs(t, b.Write64(base+4, 0), unix.EINVAL)
+	}
+	assert.Len(t, kernel.calls, 8, "the kernel would split them")
+
 	// The device's file ends within the region: the answer is short.
 	require.NoError(t, file.Truncate(int64(page+2)))
 	_, err = b.Read32(page)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+}
+
+// mapped counts the mappings that are in place, of which there can be limit, and notes where each began.
+type mapped struct {
+	Kernel
+	limit, now int
+	offsets    []int64
+}
+
+type countedMapping struct {
+	uapi.Mapping
+	of *mapped
+}
+
+func (m *mapped) Mmap(_ int, offset int64, _ int) (uapi.Mapping, error) {
+	m.offsets = append(m.offsets, offset)
+	if m.now == m.limit {
+		return nil, unix.ENOMEM
+	}
+	m.now++
+	return countedMapping{of: m}, nil
+}
+
+func (c countedMapping) Unmap() error {
+	c.of.now--
+	return nil
+}
+
+// TestBARMappedInPart: when the second of two areas cannot be mapped, the first does not stay.
+func TestBARMappedInPart(t *testing.T) {
+	page := uint64(os.Getpagesize())
+	kernel := &mapped{limit: 1}
+	d := &Device{kernel: kernel, regions: make([]RegionInfo, uapi.PCINumRegions)}
+	d.regions[0] = RegionInfo{Offset: 3 << 40, Size: 4 * page, Mmap: true, Sparse: []Area{{0, page}, {2 * page, page}}}
+	_, err := d.BAR(0)
+	require.ErrorIs(t, err, unix.ENOMEM)
+	assert.Zero(t, kernel.now)
+
+	kernel.limit = 2
+	b, err := d.BAR(0)
+	require.NoError(t, err)
+	assert.Equal(t, 2, kernel.now)
+	areas := []int64{3 << 40, 3<<40 + 2*int64(page)}
+	assert.Equal(t, append(areas, areas...), kernel.offsets, "of the device's file")
+	require.NoError(t, b.unmap())
+	assert.Zero(t, kernel.now)
 }

@@ -150,6 +150,7 @@ func (d *Device) shutDown() error {
 	errs = append(errs, d.setCommand("close", 0, pci.CommandBusMaster))
 	for i := range d.armed {
 		errs = append(errs, d.disable("close", IRQIndex(i)))
+		d.armed[i] = nil // what could not be disabled ends with the descriptor
 	}
 	for _, b := range d.bars {
 		if b != nil {

@@ -247,6 +247,8 @@ func TestCloseGoesOn(t *testing.T) {
 			require.NoError(t, d.EnableIRQs(vfio.MSI, 0, []int{-1}))
 			m.Fake.Fail(call, errno, 1)
 			require.ErrorIs(t, d.Close(), errno)
+			_, _, enabled := d.EnabledIRQs()
+			assert.False(t, enabled, "nothing outlives the descriptor")
 			require.NoError(t, d.Close(), "said once")
 			assert.Equal(t, before, openFiles(t))
 		})

@@ -174,6 +174,10 @@ func TestFailedBlock(t *testing.T) {
 		require.NoError(t, d.EnableIRQs(vfio.MSIX, 0, fds[:2]))
 		require.NoError(t, d.TriggerIRQ(vfio.MSIX, 0, 1))
 		assert.Equal(t, uint64(1), wait(t, fds[0]), "armed anew")
+		_, vectors, _ := d.EnabledIRQs()
+		assert.Equal(t, 4, vectors, "a call that names some leaves the others")
+		require.NoError(t, d.TriggerIRQ(vfio.MSIX, 3, 1))
+		assert.Equal(t, uint64(1), wait(t, fds[3]))
 		require.NoError(t, d.DisableIRQs(vfio.MSIX))
 
 		err = d.EnableIRQs(vfio.MSIX, 0, []int{fds[0], closed})

@@ -147,6 +147,19 @@ func TestOpenGroupThatIsNotViable(t *testing.T) {
 	})
 }
 
+// TestOpenUnboundMemberOfAnOpenGroup: the group has its node and is viable, but the device without a driver is not in it.
+func TestOpenUnboundMemberOfAnOpenGroup(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		m.Bind(t, m.BridgeE1000)
+		before := openFiles(t)
+		_, err := vfio.Open(m.BridgeEDU, m.Options()...)
+		require.ErrorIs(t, err, vfio.ErrNotBound)
+		require.ErrorIs(t, err, unix.ENODEV)
+		require.ErrorContains(t, err, "irqbridge bind "+m.BridgeEDU.String())
+		assert.Equal(t, before, openFiles(t))
+	})
+}
+
 func TestOpenWithoutIOMMU(t *testing.T) {
 	m := vfiotest.FakeMachine(t, vfiotest.WithoutIOMMU())
 	_, err := vfio.Open(m.EDU, m.Options()...)
@@ -205,6 +218,7 @@ func TestEachStepOfOpenFailing(t *testing.T) {
 			if c.kind != nil {
 				require.ErrorIs(t, err, c.kind)
 			}
+			require.NotErrorIs(t, err, vfio.ErrNotViable, "the group is viable")
 			require.ErrorContains(t, err, c.says)
 			require.ErrorContains(t, err, "0000:00:04.0")
 			assert.Equal(t, before, openFiles(t), "nothing stays open")
@@ -260,6 +274,37 @@ func TestOpenWhatIsNotPCI(t *testing.T) {
 	_, err := vfio.Open(m.EDU, vfio.OnKernel(notPCI{m.Fake}))
 	require.ErrorIs(t, err, vfio.ErrNotSupported)
 	assert.Equal(t, before, openFiles(t))
+}
+
+// fewer is the fake with devices that have fewer regions and interrupts than their kind has today.
+type fewer struct {
+	*vfiotest.Kernel
+	regions, irqs byte
+}
+
+func (f fewer) DeviceGetInfo(device int, arg []byte) error {
+	const numRegions, numIRQs = 8, 12 // offsets of little-endian fields
+	err := f.Kernel.DeviceGetInfo(device, arg)
+	arg[numRegions], arg[numIRQs] = f.regions, f.irqs
+	return err
+}
+
+// TestOpenAsksOnlyForWhatThereIs: an index that the kernel does not count is not asked for.
+func TestOpenAsksOnlyForWhatThereIs(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	m.Bind(t, m.EDU)
+	_, err := vfio.Open(m.EDU, vfio.OnKernel(fewer{m.Fake, 7, 5}))
+	require.ErrorIs(t, err, vfio.ErrNotSupported, "no configuration space")
+
+	m.Fake.Fail("DeviceGetRegionInfo", unix.ENODEV, 9)
+	m.Fake.Fail("DeviceGetIRQInfo", unix.ENODEV, 3)
+	d, err := vfio.Open(m.EDU, vfio.OnKernel(fewer{m.Fake, 8, 2}))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, d.Close()) })
+	assert.Len(t, d.Regions(), 9, "region i is at position i")
+	info, err := d.IRQ(vfio.Req)
+	require.NoError(t, err)
+	assert.Equal(t, vfio.IRQInfo{Index: vfio.Req}, info)
 }
 
 // other is the fake with some answers replaced.
