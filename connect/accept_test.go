@@ -15,6 +15,10 @@ import (
 // serviced raises interrupt n of the rig once and waits for its service routine.
 func serviced(r *rig, n int, calls <-chan *connect.Interrupt) *connect.Interrupt {
 	r.Helper()
+	select {
+	case <-calls: // of what the device raised by itself
+	default:
+	}
 	r.raise(n)
 	return received(r, calls)
 }
@@ -26,7 +30,10 @@ func (r *rig) reporting(n int) (connect.ServiceRoutine, <-chan *connect.Interrup
 		if !r.serve(n) {
 			return false
 		}
-		calls <- i
+		select {
+		case calls <- i:
+		default:
+		}
 		return true
 	}, calls
 }

@@ -77,8 +77,9 @@ var eduBoard = board{
 	acknowledge: func(r *rig, _ int) { r.write(0x64, 1) },
 }
 
-// e1000eBoard uses the five causes of the 82574 that can have a message each: ICS raises, IMS enables, ICR holds what
-// is pending and clears what is written to it, IVAR routes cause n to message n.
+// e1000eBoard uses the five causes of the 82574 that can have a message each: ICS raises and shows what is pending, IMS
+// enables, what is written to ICR is cleared, IVAR routes cause n to message n. The fifth cause is also raised by the
+// device, when its link comes up.
 var e1000eBoard = board{
 	quiet: func(r *rig) {
 		r.write(0xD8, 0xFFFFFFFF) // IMC disables
@@ -89,7 +90,7 @@ var e1000eBoard = board{
 		r.write(0xD0, 0x1F<<20)
 	},
 	raise:       func(r *rig, n int) { r.write(0xC8, 1<<(20+n)) },
-	raised:      func(r *rig, n int) bool { return r.read(0xC0)&(1<<(20+n)) != 0 },
+	raised:      func(r *rig, n int) bool { return r.read(0xC8)&(1<<(20+n)) != 0 },
 	acknowledge: func(r *rig, n int) { r.write(0xC0, 1<<(20+n)) },
 }
 
