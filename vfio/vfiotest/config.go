@@ -16,7 +16,8 @@ type view struct {
 	disabled bool   // what the user set COMMAND.INTxDisable to
 	power    int    // offset of the power management control register; 0 without
 	msi      int    // offset of the MSI capability; 0 without
-	queue    uint16 // the largest MME that the user may set
+	express  int    // offset of the PCI Express device control register; 0 without
+	queue    uint16 // the largest MME that the user may set; 0 until messages were enabled
 }
 
 // newView makes the view of a function that is being opened.
@@ -47,8 +48,6 @@ func newView(f *function) view {
 	set(v.virtual, offCapList, all, 1)
 	set(v.virtual, offIntLine, all, 2) // and the pin
 	set(v.writable, offIntLine, all, 1)
-	v.copied[offIntLine] = byte(f.shownIRQ)
-	binary.LittleEndian.PutUint32(v.copied[offROM:], 0)
 
 	// What is in no capability goes to the hardware; capabilities are read only, but for what follows.
 	for off := headerSize; off < len(f.config); off++ {
@@ -67,7 +66,6 @@ func newView(f *function) view {
 			set(v.writable, v.power, all&^pmState, 4)
 		case pci.CapMSI:
 			v.msi = c.Offset
-			v.queue = f.word(c.Offset+msiFlags) & msiCapable >> 1
 			set(v.virtual, c.Offset+msiFlags, all, 1)
 			set(v.writable, c.Offset+msiFlags, all, 1)
 			end := c.Offset + msiData32 + 2
@@ -81,9 +79,12 @@ func newView(f *function) view {
 				set(v.writable, f.msiMask(), all, 8) // and the pending bits
 			}
 		case pci.CapPCIExpress:
-			const resetBit, phantom = 0x8000, 0x0200
-			set(v.virtual, c.Offset+0x08, resetBit, 2)
-			set(v.writable, c.Offset+0x08, all&^phantom, 2)
+			v.express = c.Offset + expControl
+			set(v.virtual, v.express, expReset|expSizes, 2)
+			set(v.writable, v.express, all&^expPhantom, 2)
+			if capabilitySize(f.config, c) > expControl2 {
+				set(v.writable, c.Offset+expControl2, all&^expForwarding, 2)
+			}
 		}
 	}
 	for _, c := range decoded.ExtendedCapabilities {
@@ -96,7 +97,7 @@ func newView(f *function) view {
 // readConfig is a read by the user, aligned and at most 4 bytes.
 func (d *device) readConfig(p []byte, off int) {
 	v := &d.config
-	if off >= offBAR0 && off < offBAR0+24 {
+	if off >= offBAR0 && off < offROM+4 {
 		d.sizeBARs()
 	}
 	d.function.readConfig(p, off)
@@ -124,6 +125,7 @@ func (d *device) sizeBARs() {
 		written := binary.LittleEndian.Uint32(d.config.copied[at:])
 		binary.LittleEndian.PutUint32(d.config.copied[at:], written&^uint32(b.size-1)|hardware&kind)
 	}
+	binary.LittleEndian.PutUint32(d.config.copied[offROM:], 0) // none of these devices has one
 }
 
 // writeConfig is a write by the user, aligned and at most 4 bytes.
@@ -151,6 +153,9 @@ func (d *device) writeConfig(p []byte, off int) {
 	if v.power != 0 && off <= v.power && end > v.power {
 		f.setPower(int(p[v.power-off] & pmState))
 	}
+	if v.express != 0 && off < v.express+2 && end > v.express {
+		d.resetWritten()
+	}
 	if v.msi != 0 && off <= v.msi+msiFlags && end > v.msi+msiFlags {
 		d.msiFlagsWritten()
 	}
@@ -168,6 +173,19 @@ func (d *device) commandWritten() {
 		d.maskINTx()
 	} else {
 		d.unmaskINTx()
+	}
+}
+
+// resetWritten is the user's way of asking for a function level reset. The bit reads as 0.
+func (d *device) resetWritten() {
+	v := &d.config
+	control := binary.LittleEndian.Uint16(v.copied[v.express:])
+	if control&expReset == 0 {
+		return
+	}
+	binary.LittleEndian.PutUint16(v.copied[v.express:], control&^expReset)
+	if d.function.reset == resetFLR {
+		d.resetFunction()
 	}
 }
 

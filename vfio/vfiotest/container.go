@@ -111,7 +111,7 @@ func (k *Kernel) close(fd int) {
 }
 
 // lookup returns the file of a descriptor that an ioctl was made on. EBADF when it is not open; ENOTTY when it is
-// something else.
+// something else, but for a container without an IOMMU driver, which knows no further ioctls and answers EINVAL.
 func lookup[F file](k *Kernel, fd int) (F, error) {
 	f, ok := k.files[fd].(F)
 	if ok {
@@ -119,6 +119,9 @@ func lookup[F file](k *Kernel, fd int) (F, error) {
 	}
 	if !open(fd) {
 		return f, unix.EBADF
+	}
+	if c, ok := k.files[fd].(*container); ok && c.iommu == 0 {
+		return f, unix.EINVAL
 	}
 	return f, unix.ENOTTY
 }
@@ -145,16 +148,21 @@ func (k *Kernel) GetAPIVersion(fd int) (int, error) {
 	return uapi.APIVersion, err
 }
 
-// CheckExtension knows the type 1 IOMMU driver in its two versions, and that it can unmap everything at once.
+// CheckExtension knows the type 1 IOMMU driver in its versions, and what it can do.
 func (k *Kernel) CheckExtension(fd, extension int) (int, error) {
-	const unmapAll = 9 // VFIO_UNMAP_ALL
-	_, err := enterFile[*container](k, "CheckExtension", fd)
+	const (
+		nesting     = 6  // VFIO_TYPE1_NESTING_IOMMU
+		unmapAll    = 9  // VFIO_UNMAP_ALL
+		updateVaddr = 10 // VFIO_UPDATE_VADDR
+	)
+	c, err := enterFile[*container](k, "CheckExtension", fd)
 	defer k.mu.Unlock()
 	if err != nil {
 		return 0, err
 	}
-	switch extension {
-	case uapi.Type1IOMMU, uapi.Type1v2IOMMU, unmapAll:
+	switch {
+	case extension == uapi.Type1IOMMU, extension == uapi.Type1v2IOMMU, extension == unmapAll,
+		extension == nesting && k.version == V6_1, extension == updateVaddr && c.iommu != 0:
 		return 1, nil
 	}
 	return 0, nil
@@ -210,19 +218,13 @@ func (k *Kernel) GroupSetContainer(fd, containerFD int) error {
 	if err != nil {
 		return err
 	}
-	if containerFD < 0 && k.version == V6_1 {
-		return unix.EINVAL
-	}
-	if f.group.container != nil {
-		return unix.EINVAL
-	}
-	c, err := lookup[*container](k, containerFD)
+	c, ok := k.files[containerFD].(*container)
 	switch {
-	case err == unix.EBADF:
-		return err
-	case err != nil && k.version == V6_1:
+	case !ok && !open(containerFD):
+		return unix.EBADF
+	case f.group.container != nil, !ok && k.version == V6_1:
 		return unix.EINVAL
-	case err != nil:
+	case !ok:
 		return unix.EBADFD
 	case !f.group.viable():
 		return unix.EPERM
@@ -287,9 +289,9 @@ func (g *group) find(name string) (*function, error) {
 			continue
 		}
 		switch {
-		case rest == "":
+		case rest == "" || rest == " ":
 			return f, nil
-		case rest[0] == ' ' && len(rest) > 1:
+		case rest[0] == ' ':
 			return nil, unix.EINVAL
 		}
 	}

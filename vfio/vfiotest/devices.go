@@ -22,6 +22,8 @@ type design struct {
 }
 
 const (
+	aerCorrectableMask = 0x14 // in the capability Advanced Error Reporting
+
 	kilobyte = 1 << 10
 	megabyte = 1 << 20
 )
@@ -96,6 +98,11 @@ func (k *Kernel) newFunction(dump pci.Dump) *function {
 	}
 	f.config = make([]byte, size)
 	copy(f.config, dump.Config)
+	for _, c := range decoded.ExtendedCapabilities {
+		if c.ID == pci.ExtCapAER && k.version == V6_1 {
+			f.config[c.Offset+aerCorrectableMask+1] |= 0x20 // advisory non-fatal errors, which newer kernels unmask
+		}
+	}
 	f.msi, f.msix = decoded.MSI, decoded.MSIX
 	if f.msix != nil {
 		f.table = make([]entry, f.msix.Messages)
@@ -154,7 +161,9 @@ func writableBits(f *function, decoded *pci.Function) []byte {
 		case pci.CapMSIX:
 			w[c.Offset+msixFlags+1] = (msixEnable | msixMaskAll) >> 8
 		case pci.CapPCIExpress:
-			w[c.Offset+0x08] = 0x0f // device control: error reporting
+			if capabilitySize(f.config, c) > expControl2 {
+				w[c.Offset+expControl2+1] = expPrefixes >> 8
+			}
 		}
 	}
 	for _, c := range decoded.ExtendedCapabilities {
@@ -163,24 +172,27 @@ func writableBits(f *function, decoded *pci.Function) []byte {
 	return w
 }
 
-// capabilitySize is the length of a capability of the first 256 bytes, rounded up to 4.
+// capabilitySize is the length of a capability of the first 256 bytes.
 func capabilitySize(config []byte, c pci.Capability) int {
 	switch c.ID {
 	case pci.CapPowerManagement:
 		return 8
 	case pci.CapMSI:
-		size := 0x0c
+		size := 10
 		if config[c.Offset+msiFlags]&0x80 != 0 { // PCI_MSI_FLAGS_64BIT
 			size += 4
 		}
 		if config[c.Offset+msiFlags+1]&(msiMaskable>>8) != 0 {
-			size += 8
+			size += 10
 		}
 		return size
 	case pci.CapMSIX:
 		return 12
 	case pci.CapPCIExpress:
-		return 0x3c
+		if config[c.Offset+2]&0xf == 1 { // PCI_EXP_FLAGS_VERS
+			return 20
+		}
+		return 60
 	}
 	return 4
 }

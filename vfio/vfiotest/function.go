@@ -111,7 +111,6 @@ const (
 	msiData32   = 0x08
 	msiData64   = 0x0c
 	msiEnable   = 0x0001 // PCI_MSI_FLAGS_ENABLE
-	msiCapable  = 0x000e // PCI_MSI_FLAGS_QMASK
 	msiQueue    = 0x0070 // PCI_MSI_FLAGS_QSIZE
 	msiMaskable = 0x0100 // PCI_MSI_FLAGS_MASKBIT
 
@@ -120,6 +119,15 @@ const (
 	msixEnable    = 0x8000 // PCI_MSIX_FLAGS_ENABLE
 	msixMaskAll   = 0x4000 // PCI_MSIX_FLAGS_MASKALL
 	msixEntrySize = 16
+
+	// In the PCI Express capability.
+	expControl    = 0x08   // PCI_EXP_DEVCTL
+	expReset      = 0x8000 // PCI_EXP_DEVCTL_BCR_FLR
+	expSizes      = 0x70e0 // PCI_EXP_DEVCTL_PAYLOAD, PCI_EXP_DEVCTL_READRQ
+	expPhantom    = 0x0200 // PCI_EXP_DEVCTL_PHANTOM
+	expControl2   = 0x28   // PCI_EXP_DEVCTL2
+	expForwarding = 0x0020 // PCI_EXP_DEVCTL2_ARI
+	expPrefixes   = 0x8000 // PCI_EXP_DEVCTL2_EETLPPB
 
 	// In the power management capability.
 	pmControl = 0x04

@@ -64,7 +64,7 @@ func golden(t *testing.T, m *vfiotest.Machine, name, got string) {
 			g = found[i]
 		}
 		if w != g {
-			if differ++; differ <= 40 {
+			if differ++; differ <= 12 {
 				t.Errorf("%s:%d:\nwant %s\ngot  %s", file, i+1, w, g)
 			}
 		}

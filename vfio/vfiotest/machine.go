@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/irqbridge/irqbridge/pci"
 	"github.com/irqbridge/irqbridge/vfio"
@@ -112,6 +113,9 @@ func newMachine(t *testing.T, k vfio.Kernel) *Machine {
 	}
 }
 
+// bindPatience is how long a device may take to change its driver.
+const bindPatience = 30 * time.Second
+
 // Options are the options with which vfio.Open opens a device of this machine.
 func (m *Machine) Options() []vfio.Option { return []vfio.Option{vfio.OnKernel(m.Kernel)} }
 
@@ -121,7 +125,10 @@ func (m *Machine) Bind(t *testing.T, address pci.Address) {
 	run := func(p *host.Plan, err error) {
 		t.Helper()
 		if err == nil {
-			err = p.Run(context.Background())
+			// An unbind waits for whoever has the device open: for ever, if the test forgot to close it.
+			ctx, cancel := context.WithTimeout(context.Background(), bindPatience)
+			defer cancel()
+			err = p.Run(ctx)
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -49,7 +49,7 @@ func (k *Kernel) access(call string, fd int, p []byte, offset int64, write bool)
 	f, err := enterFile[*deviceFile](k, call, fd)
 	defer k.mu.Unlock()
 	switch {
-	case err == unix.ENOTTY:
+	case err != nil && open(fd):
 		return 0, unix.EINVAL // other files of VFIO have no data
 	case err != nil:
 		return 0, err
@@ -156,8 +156,8 @@ func (k *Kernel) Mmap(fd int, offset int64, length int) (uapi.Mapping, error) {
 	defer k.mu.Unlock()
 	page := int64(os.Getpagesize())
 	switch {
-	case err == unix.ENOTTY:
-		return nil, unix.EINVAL
+	case err != nil && open(fd):
+		return nil, unix.ENODEV // other files of VFIO cannot be mapped
 	case err != nil:
 		return nil, err
 	case offset < 0 || offset%page != 0 || length <= 0 || offset>>regionShift > uapi.PCIBAR5RegionIndex:
