@@ -44,7 +44,7 @@ func (d *Device) BAR(i int) (*BAR, error) {
 	if i < 0 || i > uapi.PCIBAR5RegionIndex || d.regions[i].Size == 0 {
 		e := d.fault(op, unix.EINVAL)
 		e.Kind = ErrNotFound
-		e.Cause = "the device has no such BAR"
+		e.Cause, e.Remedy = "the device has no such BAR", "see those that it has: irqbridge show "+d.address.String()
 		return nil, e
 	}
 	d.life.RLock()

@@ -72,6 +72,7 @@ func (d *Device) Reset() error {
 		e := d.fault(op, unix.EINVAL)
 		e.Kind = ErrNotSupported
 		e.Cause = "the kernel knows no way to reset this function alone"
+		e.Remedy = "use the device's own reset register, if it has one"
 		return e
 	}
 	d.life.Lock()

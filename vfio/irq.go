@@ -65,11 +65,11 @@ func (d *Device) EnableIRQs(index IRQIndex, start int, fds []int) error {
 	}
 	switch {
 	case info.Count == 0:
-		return fail(ErrNotSupported, fmt.Sprintf("the device has no %v", index), "")
+		return fail(ErrNotSupported, fmt.Sprintf("the device has no %v", index), "use another kind: Device.IRQ tells how many of each it has")
 	case len(fds) == 0:
-		return fail(nil, "no eventfds were given", "")
+		return fail(nil, "no eventfds were given", "name one for each vector, or -1")
 	case start < 0 || start >= info.Count || len(fds) > info.Count-start:
-		return fail(nil, fmt.Sprintf("vectors %d to %d were named; it has %d, counted from 0", start, start+len(fds)-1, info.Count), "")
+		return fail(nil, fmt.Sprintf("%d vectors from %d were named", len(fds), start), fmt.Sprintf("name some of 0 to %d", info.Count-1))
 	}
 
 	d.life.RLock()
@@ -187,7 +187,7 @@ func (d *Device) TriggerIRQ(index IRQIndex, start, count int) error {
 	}
 	fail := func(cause string) error {
 		e := d.irqFault(op, index, vector, unix.EINVAL)
-		e.Cause = cause
+		e.Cause, e.Remedy = cause, "enable it with an eventfd first"
 		return e
 	}
 	armed := d.armed[index]
@@ -230,7 +230,7 @@ func (d *Device) mask(op string, index IRQIndex, arg []byte) error {
 	if _, err := d.kernel.DeviceSetIRQs(d.fd, arg); err != nil {
 		e := d.irqFault(op, index, -1, err)
 		if errors.Is(err, unix.EINVAL) {
-			e.Cause = "INTx is not enabled"
+			e.Cause, e.Remedy = "INTx is not enabled", "enable it first"
 		}
 		return e
 	}
@@ -261,7 +261,7 @@ func (d *Device) irqFault(op string, index IRQIndex, vector int, err error) *OpE
 func (e *OpError) explainEnable() {
 	switch {
 	case errors.Is(e.Err, unix.EBADF):
-		e.Cause = "a descriptor is not open"
+		e.Cause, e.Remedy = "a descriptor is not open", "keep the eventfds open until the call returns"
 	case errors.Is(e.Err, unix.EBUSY):
 		e.Kind = ErrBusy
 		e.Cause = "the device cannot disable its interrupt line, and the line is shared with another device"

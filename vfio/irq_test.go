@@ -229,6 +229,7 @@ func TestEnableRefusals(t *testing.T) {
 			d.EnableIRQs(vfio.MSI, 1, []int{fd}),
 			d.EnableIRQs(vfio.MSI, -1, []int{fd}),
 			d.EnableIRQs(vfio.MSI, 0, []int{fd, fd}),
+			d.EnableIRQs(vfio.MSIX, 0, []int{fd}),
 			d.TriggerIRQ(vfio.MSI, 0, 1),
 			d.UnmaskIRQ(vfio.INTx),
 			d.MaskIRQ(vfio.INTx),
@@ -237,6 +238,7 @@ func TestEnableRefusals(t *testing.T) {
 			var op *vfio.OpError
 			require.ErrorAs(t, err, &op)
 			assert.NotEmpty(t, op.Cause)
+			assert.NotEmpty(t, op.Remedy, op.Cause)
 		}
 		require.NoError(t, d.EnableIRQs(vfio.MSI, 0, []int{fd}))
 		for _, bad := range [][2]int{{-1, 1}, {0, 0}, {0, 2}, {1, 1}} {
