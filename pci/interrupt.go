@@ -31,24 +31,25 @@ type MSI struct {
 	ExtendedData        bool `json:"extendedData"`        // it can send 32 bits of data
 	ExtendedDataEnabled bool `json:"extendedDataEnabled"` // it does
 
-	Address uint64 `json:"-"`    // where a message is written; the reserved two low bits are cleared
-	Data    uint32 `json:"data"` // of message 0; 16 bits unless ExtendedDataEnabled
-	Mask    uint32 `json:"-"`    // bit n holds message n back
-	Pending uint32 `json:"-"`    // bit n: message n is waiting behind its mask bit
-	Control uint16 `json:"-"`    // PCI_MSI_FLAGS as it reads
+	Address uint64 `json:"-"` // where a message is written; the reserved two low bits are cleared
+	Data    uint32 `json:"-"` // of message 0; 16 bits unless ExtendedDataEnabled
+	Mask    uint32 `json:"-"` // bit n holds message n back
+	Pending uint32 `json:"-"` // bit n: message n is waiting behind its mask bit
+	Control uint16 `json:"-"` // PCI_MSI_FLAGS as it reads
 }
 
-// MarshalJSON writes address, mask, pending and control as strings in hexadecimal, mask and pending only where they
-// exist.
+// MarshalJSON writes address, data, mask, pending and control as strings in hexadecimal, mask and pending only where
+// they exist.
 func (m MSI) MarshalJSON() ([]byte, error) {
 	type fields MSI // without this method
 	out := struct {
 		fields
 		Address Hex  `json:"address"`
+		Data    Hex  `json:"data"`
 		Mask    *Hex `json:"mask,omitempty"`
 		Pending *Hex `json:"pending,omitempty"`
 		Control Hex  `json:"control"`
-	}{fields: fields(m), Address: Hex(m.Address), Control: Hex(m.Control)}
+	}{fields: fields(m), Address: Hex(m.Address), Data: Hex(m.Data), Control: Hex(m.Control)}
 	if m.Maskable {
 		mask, pending := Hex(m.Mask), Hex(m.Pending)
 		out.Mask, out.Pending = &mask, &pending

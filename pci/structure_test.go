@@ -230,8 +230,8 @@ func TestCapabilityJSON(t *testing.T) {
 				Offset: 0x40, Messages: 8, EnabledMessages: 1, Maskable: true, Address: 0xfee00000, Data: 0x21, Mask: 0xf, Control: 0x106,
 			}},
 			`{"id":"0x05","extended":false,"length":20,"name":"MSI","offset":64,"enabled":false,"messages":8,"enabledMessages":1,` +
-				`"address64":false,"maskable":true,"extendedData":false,"extendedDataEnabled":false,"data":33,` +
-				`"address":"0xfee00000","mask":"0xf","pending":"0x0","control":"0x106"}`,
+				`"address64":false,"maskable":true,"extendedData":false,"extendedDataEnabled":false,` +
+				`"address":"0xfee00000","data":"0x21","mask":"0xf","pending":"0x0","control":"0x106"}`,
 		},
 		"MSI-X": {
 			pci.Capability{ID: pci.CapMSIX, Offset: 0x40, Length: 12, Decoded: &pci.MSIX{

@@ -127,6 +127,20 @@ func (h *Host) Config(a pci.Address) ([]byte, error) {
 	return b, nil
 }
 
+// Sizes returns the sizes of the function's memory and I/O regions, which are not in its configuration space. Any user may
+// read them.
+func (h *Host) Sizes(a pci.Address) (pci.Sizes, error) {
+	b, err := h.os.ReadFile(devicesDir + "/" + a.String() + "/resource")
+	if err != nil {
+		return pci.Sizes{}, deviceError(a, "read the sizes of the BARs", err, "", "")
+	}
+	sizes, err := pci.ParseSizes(b)
+	if err != nil {
+		return pci.Sizes{}, deviceError(a, "read the sizes of the BARs", err, "", "")
+	}
+	return sizes, nil
+}
+
 // attributes reads the attributes of one directory. A missing attribute is empty; the first one that is there and
 // cannot be read or understood is kept in err.
 type attributes struct {

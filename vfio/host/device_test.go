@@ -3,6 +3,7 @@ package host
 import (
 	"io/fs"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -171,6 +172,22 @@ func TestConfig(t *testing.T) {
 	got, err := tr.host().Config(addr(t, "0000:00:04.0"))
 	require.NoError(t, err)
 	assert.Equal(t, config, got)
+}
+
+func TestSizes(t *testing.T) {
+	tr := newTree(t)
+	tr.device("0000:00:04.0", "1234:11e8", "00ff00", "", 1)
+	file, address := place("0000:00:04.0")+"/resource", addr(t, "0000:00:04.0")
+	tr.file(file, "0xfea00000 0xfeafffff 0x40200\n"+strings.Repeat("0x0 0x0 0x0\n", 12))
+	got, err := tr.host().Sizes(address)
+	require.NoError(t, err)
+	assert.Equal(t, pci.Sizes{BARs: [6]uint64{1 << 20}}, got)
+
+	tr.file(file, "nonsense\n")
+	_, err = tr.host().Sizes(address)
+	require.ErrorContains(t, err, "0000:00:04.0: read the sizes of the BARs")
+	_, err = tr.host().Sizes(addr(t, "0000:00:05.0"))
+	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
 func TestNoPCI(t *testing.T) {
