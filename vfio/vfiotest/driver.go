@@ -44,14 +44,18 @@ func (k *Kernel) driver(name string) *driver {
 	return nil
 }
 
-// matches tells whether the driver takes the function: the one that driver_override names does, and without it one that
-// knows the IDs.
+// matches tells whether the driver is tried on the function: the one that driver_override names is, and without it one
+// that knows the IDs.
 func (d *driver) matches(f *function) bool {
 	if f.override != "" {
 		return f.override == d.name
 	}
-	id := [2]uint16{f.word(0x00), f.word(0x02)}
-	return slices.Contains(d.ids, id)
+	return d.knows(f)
+}
+
+// knows tells whether the function is one of those that the driver was written for.
+func (d *driver) knows(f *function) bool {
+	return slices.Contains(d.ids, [2]uint16{f.word(0x00), f.word(0x02)})
 }
 
 // bind is a write to drivers/DRIVER/bind.
@@ -90,9 +94,7 @@ func (k *Kernel) probe(text string) error {
 	}
 	for _, d := range k.drivers {
 		if d.matches(f) {
-			if err := k.attach(f, d); err != nil {
-				return unix.EINVAL
-			}
+			_ = k.attach(f, d) // whether a driver likes the device is not told here
 			return nil
 		}
 	}
@@ -114,7 +116,7 @@ func (k *Kernel) named(text string) *function {
 func (k *Kernel) attach(f *function, d *driver) error {
 	switch {
 	case d.vfio:
-		if f.config[0x0e]&0x7f != 0 || f.group == nil { // a bridge; or no IOMMU to hold it
+		if f.isBridge() || f.group == nil { // without an IOMMU, nothing would hold the device
 			return unix.EINVAL
 		}
 		f.vfioDev = k.freeVFIODev()
@@ -122,6 +124,9 @@ func (k *Kernel) attach(f *function, d *driver) error {
 	case d.own:
 		if f.group != nil && f.group.owned() {
 			return unix.EBUSY
+		}
+		if !d.knows(f) { // driver_override forced it on a stranger, whose registers make no sense to it
+			return unix.EIO
 		}
 		f.enable()
 		f.changeCommand(pci.CommandBusMaster, 0)
