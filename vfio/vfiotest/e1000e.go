@@ -13,7 +13,15 @@ type e1000e struct {
 	masking  uint32 // IAM
 	routes   uint32 // IVAR
 	sent     uint32 // the causes that were sent as a message and not acknowledged since
+	window   uint32 // IOADDR: the register that IODATA shows
 }
+
+// The I/O BAR is a window on the registers of BAR 0.
+const (
+	ioBAR     = 2
+	regIOAddr = 0
+	regIOData = 4
+)
 
 // Bits of the registers.
 const (
@@ -35,6 +43,14 @@ const (
 func newE1000E(f *function) model { return &e1000e{function: f} }
 
 func (e *e1000e) read(bar int, off uint64, width int) uint64 {
+	if bar == ioBAR && width == 4 {
+		switch off {
+		case regIOAddr:
+			return uint64(e.window)
+		case regIOData:
+			return e.read(0, uint64(e.window), width)
+		}
+	}
 	if bar != 0 || width != 4 {
 		return 0
 	}
@@ -62,6 +78,14 @@ func (e *e1000e) read(bar int, off uint64, width int) uint64 {
 }
 
 func (e *e1000e) write(bar int, off uint64, width int, v uint64) {
+	if bar == ioBAR && width == 4 {
+		switch off {
+		case regIOAddr:
+			e.window = uint32(v)
+		case regIOData:
+			e.write(0, uint64(e.window), width, v)
+		}
+	}
 	if bar != 0 || width != 4 {
 		return
 	}

@@ -49,3 +49,11 @@ func (r *raw) writeFile(name, text string) error {
 	_, err = f.WriteString(text)
 	return errors.Join(err, f.Close())
 }
+
+// readlink reads a link of the machine.
+func (r *raw) readlink(name string) (string, error) {
+	if r.m.Fake != nil {
+		return r.m.Fake.Readlink(name)
+	}
+	return os.Readlink(name)
+}

@@ -140,6 +140,9 @@ func (f *function) setWord(off int, v uint16) { binary.LittleEndian.PutUint16(f.
 
 func (f *function) command() pci.Command { return pci.Command(f.word(offCommand)) }
 
+// isBridge tells whether the function has a header of another kind than a device has.
+func (f *function) isBridge() bool { return f.config[0x0e]&0x7f != 0 }
+
 // changeCommand sets and clears bits of the command register, as the host does.
 func (f *function) changeCommand(set, clear pci.Command) {
 	f.setWord(offCommand, uint16(f.command()&^clear|set))

@@ -202,7 +202,7 @@ func (f *function) devicePath() string {
 // dir is the function's directory in sysfs.
 func (f *function) dir() map[string]node {
 	k := f.kernel
-	up := strings.Repeat("../", strings.Count(f.devicePath(), "/"))
+	up := strings.Repeat("../", strings.Count(f.devicePath(), "/")+1)
 	hex := func(off, width int) node {
 		return text(fmt.Sprintf("0x%0*x\n", 2*width, littleEndian(f.config[off:off+width])))
 	}
@@ -219,7 +219,6 @@ func (f *function) dir() map[string]node {
 		"class":            hex(0x09, 3),
 		"revision":         hex(0x08, 1),
 		"config":           {read: f.configFile},
-		"resource":         text(f.resources()),
 		"enable":           text(enabled),
 		"irq":              text(fmt.Sprintf("%d\n", f.currentIRQ())),
 		"numa_node":        text("-1\n"),
@@ -230,6 +229,9 @@ func (f *function) dir() map[string]node {
 		"subsystem":        {link: up + "bus/pci"},
 	} {
 		entries[name] = n
+	}
+	if !f.isBridge() { // whose windows are not modelled
+		entries["resource"] = text(f.resources())
 	}
 	if f.reset != resetNone {
 		entries["reset_method"] = text(string(f.reset) + "\n")
@@ -272,7 +274,7 @@ func (f *function) configFile() string {
 
 // subsystem is the subsystem's vendor or, 2 further, device. A bridge has none in its header.
 func (f *function) subsystem(off int) string {
-	if f.config[0x0e]&0x7f != 0 {
+	if f.isBridge() {
 		return "0x0000\n"
 	}
 	return fmt.Sprintf("0x%04x\n", f.word(0x2c+off))
@@ -328,7 +330,7 @@ func (f *function) resources() string {
 func (f *function) modalias() string {
 	class := littleEndian(f.config[0x09:0x0c])
 	subvendor, subdevice := f.subsystem(0), f.subsystem(2)
-	return fmt.Sprintf("pci:v%08Xd%08Xsv0000%sd0000%sbc%02Xsc%02Xi%02X\n", f.word(0), f.word(2),
+	return fmt.Sprintf("pci:v%08Xd%08Xsv0000%ssd0000%sbc%02Xsc%02Xi%02X\n", f.word(0), f.word(2),
 		strings.ToUpper(subvendor[2:6]), strings.ToUpper(subdevice[2:6]), class>>16, class>>8&0xff, class&0xff)
 }
 
