@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -137,7 +139,12 @@ func (p *treeParser) syntaxError(err error) error {
 	return p.errorf(at, "", "%s", text)
 }
 
+// join is the path of a field of a field. Names that would not print as they are get quotation marks: they are unknown
+// ones, and an error is one line.
 func join(field, name string) string {
+	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		name = strconv.Quote(name)
+	}
 	if field == "" {
 		return name
 	}

@@ -30,9 +30,9 @@ type Register struct {
 // Interrupts is how the messages of one or several kinds are driven.
 type Interrupts struct {
 	Kinds    []pci.Kind
-	Enable   []Step // before the messages' own Enable steps
-	Disable  []Step // after the messages' own Disable steps
-	Messages []Message
+	Enable   []Step    // before the messages' own Enable steps
+	Disable  []Step    // after the messages' own Disable steps
+	Messages []Message // by number
 }
 
 // Message is how one message (or the line, as message 0) is enabled, raised, recognised and acknowledged.

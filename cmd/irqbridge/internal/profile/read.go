@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -272,6 +273,7 @@ func (r *reader) interrupts(n *node, described map[pci.Kind]bool) Interrupts {
 		seen[m.Message] = true
 		i.Messages = append(i.Messages, m)
 	}
+	slices.SortFunc(i.Messages, func(a, b Message) int { return cmp.Compare(a.Message, b.Message) })
 	if r.err == nil && len(i.Messages) == 0 {
 		r.fail(f["messages"], "describes no message")
 	}

@@ -64,6 +64,7 @@ func TestParseNamesThePlaceOfAMistake(t *testing.T) {
 		"unknown field":           {`"mask"`, `"masc"`, `b:17:44: interrupts[0].messages[0].status.masc: unknown field; known here: register, mask`},
 		"unknown field in a step": {`"bits": "0x80"`, `"bit": "0x80"`, `b:12:35: interrupts[0].enable[0].bit: unknown field; known here: write, read, set, clear, value, bits`},
 		"unknown field at top":    {`"name"`, `"nam"`, `b:3:3: nam: unknown field; known here: profile, name, description, match, registers, interrupts`},
+		"unprintable field":       {`"mask"`, `"ma\nsk"`, `b:17:44: interrupts[0].messages[0].status."ma\nsk": unknown field; known here: register, mask`},
 		"missing field":           {`, "mask": "0x2"`, ``, `b:17:21: interrupts[0].messages[0].status: field "mask" is missing`},
 		"missing acknowledge":     {",\n          \"acknowledge\": [{\"write\": \"STATUS\", \"value\": \"status\"}]", ``, `b:14:9: interrupts[0].messages[0]: field "acknowledge" is missing`},
 		"field twice":             {`"bar": 5,`, `"bar": 5, "bar": 5,`, `b:7:25: registers.SMALL.bar: given twice`},
@@ -137,6 +138,14 @@ func TestEachMessageIsDescribedOnceAndOneIs(t *testing.T) {
 	require.EqualError(t, err, "b:20:9: interrupts[0].messages[1]: message 2047 is described twice")
 	_, err = Parse("b", []byte(strings.Replace(board, message, "", 1)))
 	assert.EqualError(t, err, "b:13:19: interrupts[0].messages: describes no message")
+}
+
+func TestMessagesAreInOrder(t *testing.T) {
+	message := board[strings.Index(board, "        {\n          \"message\""):strings.Index(board, "      ]\n    }")]
+	p, err := Parse("b", []byte(strings.Replace(board, message, strings.TrimSuffix(message, "\n")+",\n"+strings.Replace(message, "2047", "3", 1), 1)))
+	require.NoError(t, err)
+	require.Len(t, p.Interrupts[0].Messages, 2)
+	assert.Equal(t, 3, p.Interrupts[0].Messages[0].Message)
 }
 
 func TestEmbeddedProfilesAreReadAndFound(t *testing.T) {
