@@ -130,9 +130,12 @@ func (s *shown) printAssignment(w *output) {
 func (s *shown) printLive(w *output) {
 	w.printf("\nWhere the host delivers\n")
 	if len(s.live) == 0 {
-		why := "nowhere: no interrupt of the device is enabled through VFIO"
-		if !s.host.VFIO {
-			why += ", and it is not bound to a VFIO driver"
+		why := fmt.Sprintf("not known: the interrupts are those of driver %s; only what is enabled through VFIO is looked up", s.host.Driver)
+		switch {
+		case s.host.VFIO:
+			why = "nowhere: no interrupt of the device is enabled through VFIO"
+		case s.host.Driver == "":
+			why = "nowhere: the device has no driver"
 		}
 		w.printf("  %s\n", why)
 		return
