@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -40,10 +41,10 @@ func TestProgressIsForTerminalsAndLeavesNoTrace(t *testing.T) {
 	code := Main(context.Background(), []string{"connect", m.EDU.String(), "--raise", "10"},
 		System{Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: terminal, Kernel: m.Kernel})
 	require.Zero(t, code)
-	screen := make([]byte, 1024)
-	n, err := other.Read(screen)
-	require.NoError(t, err)
-	assert.Regexp(t, `^\r\x1b\[Kmessage 0: 1 of 10`, string(screen[:n]))
-	assert.Regexp(t, `\r\x1b\[K$`, string(screen[:n]), "the line is cleared at the end")
+	require.NoError(t, terminal.Close())
+	screen, err := io.ReadAll(other)
+	require.ErrorIs(t, err, unix.EIO, "the terminal's end")
+	assert.Regexp(t, `^\r\x1b\[Kmessage 0: 1 of 10`, string(screen))
+	assert.Regexp(t, `\r\x1b\[K$`, string(screen), "the line is cleared at the end")
 	assert.NotContains(t, stdout.String(), "\x1b")
 }
