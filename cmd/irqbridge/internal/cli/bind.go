@@ -24,8 +24,8 @@ device that the host uses: a mounted disk, an interface that is up, the boot dis
 touched.`,
 		Example: `  irqbridge bind --dry-run 05:00.0       show the writes
   sudo irqbridge bind 05:00.0`,
-		Args: cobra.MinimumNArgs(1),
-		RunE: a.verb(func(ctx context.Context, args []string) error {
+		Args: someDevices,
+		RunE: a.orderly(func(ctx context.Context, args []string) error {
 			plans, err := a.planAll(args, func(address pci.Address) (*host.Plan, error) { return a.host.PlanBind(address, driver, force) })
 			if err != nil {
 				return err
@@ -48,8 +48,8 @@ func (a *app) unbindCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unbind BDF...",
 		Short: "Give devices back to the drivers that they had before bind",
-		Args:  cobra.MinimumNArgs(1),
-		RunE: a.verb(func(ctx context.Context, args []string) error {
+		Args:  someDevices,
+		RunE: a.orderly(func(ctx context.Context, args []string) error {
 			plans, err := a.planAll(args, a.host.PlanUnbind)
 			if err != nil {
 				return err
@@ -153,8 +153,12 @@ func (a *app) binding(address pci.Address) string {
 	}
 }
 
-// adviseAfterBind says what to type next: the rest of a group that is not viable, or the device's first command.
+// adviseAfterBind says what to type next: the rest of a group that is not viable, or the device's first command. Of
+// devices that were given to another driver than VFIO's there is nothing to say.
 func (a *app) adviseAfterBind(plans []*host.Plan) {
+	if d, err := a.host.Device(plans[0].Address); err != nil || !d.VFIO {
+		return
+	}
 	for _, p := range plans {
 		if rest := slices.DeleteFunc(a.blockers(p.Address), func(s string) bool { return s == p.Address.String() }); len(rest) > 0 {
 			a.next("irqbridge bind %s", strings.Join(rest, " "))

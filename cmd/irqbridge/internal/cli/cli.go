@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,13 +48,17 @@ func Main(ctx context.Context, args []string, sys System) int {
 	if err != nil && !a.started {
 		err = &failure{exitUsage, err, cmd.CommandPath() + " --help"}
 	}
-	if err == nil {
-		err = out.err
-	}
+	code := exitCode(err)
 	if err != nil {
 		a.complain(err)
 	}
-	return exitCode(err)
+	if out.err != nil {
+		code = exitFailed
+		if !errors.Is(out.err, syscall.EPIPE) { // a reader such as head has seen enough
+			a.complain(out.err)
+		}
+	}
+	return code
 }
 
 // app is one run of the program.
@@ -120,9 +126,33 @@ func (a *app) verb(f func(ctx context.Context, args []string) error) func(*cobra
 	}
 }
 
+// orderly makes a RunE of a verb that changes a device, as verb does. Signals that end a program cancel its context, so
+// that it leaves the device in order; the second one kills. A reader of its output that goes away does not end it.
+func (a *app) orderly(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return a.verb(func(ctx context.Context, args []string) error {
+		signal.Ignore(syscall.SIGPIPE)
+		signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+		if !signal.Ignored(syscall.SIGHUP) { // as it is below nohup
+			signals = append(signals, syscall.SIGHUP)
+		}
+		ctx, stop := signal.NotifyContext(ctx, signals...)
+		defer stop()
+		context.AfterFunc(ctx, stop)
+		return f(ctx, args)
+	})
+}
+
 // usage is a mistake in the command line that cobra does not see.
 func usage(format string, args ...any) error {
 	return &failure{code: exitUsage, err: fmt.Errorf(format, args...)}
+}
+
+// someDevices wants one device or more on the command line.
+func someDevices(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return errors.New("want a device, such as 0000:00:04.0; have none")
+	}
+	return nil
 }
 
 // parseAddress reads a device's address from the command line.
@@ -145,11 +175,11 @@ func (a *app) note(format string, args ...any) {
 func (a *app) next(format string, args ...any) { a.stderr.printf("next: "+format+"\n", args...) }
 
 // printJSON prints one value, indented.
-func (a *app) printJSON(v any) error {
+func (a *app) printJSON(v any) {
 	e := json.NewEncoder(a.stdout)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	_ = e.Encode(v) // the output keeps the error
 }
 
 // progress shows what is under way on a terminal, in place and ten times a second at most; elsewhere it shows nothing.

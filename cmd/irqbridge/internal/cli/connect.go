@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -23,6 +24,7 @@ type connectOptions struct {
 	kind     string
 	messages int
 	cpus     string
+	spread   bool
 	profile  string
 	loopback bool
 	raise    int
@@ -48,8 +50,13 @@ kernel signals in place of the device, which proves the way from the eventfd to 
   irqbridge connect 05:00.0 --kind msix --cpus 1 --raise 100 --json
   irqbridge connect 05:00.0 --loopback --raise 10
   irqbridge connect 05:00.0 --profile ./board.json --duration 1m`,
-		Args: cobra.ExactArgs(1),
-		RunE: a.verb(func(ctx context.Context, args []string) error {
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("want one device, such as 0000:00:04.0; have %d", len(args))
+			}
+			return nil
+		},
+		RunE: a.orderly(func(ctx context.Context, args []string) error {
 			address, err := parseAddress(args[0])
 			if err != nil {
 				return err
@@ -66,8 +73,9 @@ kernel signals in place of the device, which proves the way from the eventfd to 
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.kind, "kind", "auto", "auto, intx, msi or msix; auto is the best that the device has")
-	f.IntVar(&o.messages, "messages", 0, "at most `N` messages; 0 for all")
+	f.IntVar(&o.messages, "messages", 0, "at most `N` messages, for MSI a power of two; 0 for all")
 	f.StringVar(&o.cpus, "cpus", "", "serve and deliver on these CPUs, such as 0-3,8 (default: all that the process may use)")
+	f.BoolVar(&o.spread, "spread", false, "give each MSI-X message one CPU of these, in turn")
 	f.StringVar(&o.profile, "profile", "", "the board's profile: `NAME` of one in the program, or a file")
 	f.BoolVar(&o.loopback, "loopback", false, "have the kernel signal in place of the device")
 	f.IntVar(&o.raise, "raise", 0, "raise each interrupt `N` times")
@@ -80,7 +88,7 @@ kernel signals in place of the device, which proves the way from the eventfd to 
 
 // policy reads the flags that choose interrupts. Its errors are the command line's.
 func (o *connectOptions) policy() (connect.Policy, error) {
-	p := connect.Policy{Messages: o.messages}
+	p := connect.Policy{Messages: o.messages, Spread: o.spread}
 	var err error
 	switch {
 	case o.messages < 0:
@@ -149,7 +157,7 @@ func readProfile(name string) (*profile.Profile, error) {
 	if p := profile.Named(name); p != nil {
 		return p, nil
 	}
-	data, err := os.ReadFile(name)
+	data, err := readSmall(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		var names []string
 		for _, p := range profile.Embedded() {
@@ -158,9 +166,26 @@ func readProfile(name string) (*profile.Profile, error) {
 		return nil, usage("--profile %s: there is no file of that name, nor is it one of the program's: %s", name, strings.Join(names, ", "))
 	}
 	if err != nil {
-		return nil, err
+		return nil, &failure{exitFailed, fmt.Errorf("--profile: %w", err), "irqbridge connect --help"}
 	}
 	return profile.Parse(name, data)
+}
+
+// profileLimit is the size of a file, in bytes, that no profile has: one of 2048 messages has a quarter of that.
+const profileLimit = 4 << 20
+
+// readSmall reads a file of less than profileLimit.
+func readSmall(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	data, err := io.ReadAll(io.LimitReader(f, profileLimit))
+	if err == nil && len(data) == profileLimit {
+		err = fmt.Errorf("%s has more than %d bytes, and is no profile", name, profileLimit-1)
+	}
+	return data, err
 }
 
 // checkCPUs refuses CPUs that the host does not have or the process may not use, before the device is touched.
@@ -217,9 +242,9 @@ func (s *source) choose(d host.Device, raise int) (string, error) {
 
 // exercise connects, raises or watches, reports and disconnects.
 func (a *app) exercise(ctx context.Context, device *vfio.Device, policy connect.Policy, src source, how string, o connectOptions) (int, error) {
-	ctx, silenced := context.WithCancelCause(ctx)
-	defer silenced(nil)
-	s, err := startSession(device, policy, src, silenced)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s, err := startSession(device, policy, src, cancel)
 	if err != nil {
 		return exitFailed, err
 	}
@@ -235,12 +260,12 @@ func (a *app) exercise(ctx context.Context, device *vfio.Device, policy connect.
 	problems := s.diagnose()
 	stopErr := s.stop()
 	if o.json {
-		err = a.printJSON(s.json())
+		a.printJSON(s.json())
 	} else {
 		s.print(a, how, src.loopback)
 	}
 	code := a.tellEnd(ctx, s, o, problems)
-	return code, errors.Join(raiseErr, observeErr, stopErr, err)
+	return code, errors.Join(raiseErr, observeErr, stopErr)
 }
 
 // watch waits for the end, and on a terminal shows that something happens.

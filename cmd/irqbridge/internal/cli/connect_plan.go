@@ -46,6 +46,9 @@ func (a *app) printPlan(d host.Device, p *connectPlan, src source, how string, o
 	if p == nil {
 		return &failure{exitPartial, fmt.Errorf("%v: the interrupts of the device are not readable by this user", d.Address), fmt.Sprintf("sudo irqbridge connect %v --dry-run", d.Address)}
 	}
+	if d.Group < 0 {
+		return unsupported(fmt.Sprintf("irqbridge bind --dry-run %v", d.Address), "%v: connect would fail: the device is in no IOMMU group", d.Address)
+	}
 	kind, messages := p.kind, p.list.Expand()
 	last := len(messages) - 1
 	a.printf("%v  %s  %s\n", d.Address, interruptsOf(kind, len(messages)), how)
@@ -57,7 +60,11 @@ func (a *app) printPlan(d host.Device, p *connectPlan, src source, how string, o
 		vectors = fmt.Sprintf("vectors 0 to %d", last)
 	}
 	a.printf("+ enable %v %s, an eventfd each%s\n", index, vectors, when(kind != pci.KindINTx, "; bus master on"))
-	a.printf("+ echo %s > /proc/irq/N/smp_affinity_list, for the host IRQ N of each\n", p.cpus)
+	if o.spread && kind == pci.KindMSIX {
+		a.printf("+ echo CPU > /proc/irq/N/smp_affinity_list, for the host IRQ N of each and the CPU of its mask\n")
+	} else {
+		a.printf("+ echo %s > /proc/irq/N/smp_affinity_list, for the host IRQ N of each\n", p.cpus)
+	}
 	var described *profile.Interrupts
 	if src.profile != nil {
 		described = src.profile.For(kind)

@@ -56,36 +56,37 @@ func (a *app) tellBeginning(s *session, how string, o connectOptions) {
 
 // tellEnd reports what went wrong, and returns the exit status.
 func (a *app) tellEnd(ctx context.Context, s *session, o connectOptions, problems []problem) int {
-	code := exitOK
+	failed, unknown, unfinished := len(problems) > 0, false, false
 	for _, r := range s.rows {
 		switch {
 		case o.raise == 0:
 		case r.trigger == nil:
 			a.note("%v: message %d was not raised: the profile does not say how", s.device.Address(), r.message.Index)
-			code = max(code, exitPartial)
+			unknown = true
 		case r.serviced < uint64(o.raise):
-			code = exitFailed
+			failed = true
+			unfinished = unfinished || r.raised < uint64(o.raise)
 		}
 		if err := r.interrupt.Err(); err != nil && !errors.Is(err, os.ErrClosed) {
 			a.note("%v", err)
-			code = exitFailed
+			failed = true
 		}
 	}
 	for _, p := range problems {
 		a.note("%v: %s", s.device.Address(), p.what)
-		if p.next != "" {
-			a.next("%s", p.next)
-		}
+		a.next("%s", p.next)
 	}
-	switch cause := context.Cause(ctx); {
-	case cause == nil:
-	case !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded):
-		a.note("%v: stopped: %v", s.device.Address(), cause)
-		code = exitFailed
-	case o.raise > 0:
+	if ctx.Err() != nil && unfinished {
 		a.note("%v: stopped before all was raised", s.device.Address())
 	}
-	return code
+	switch {
+	case failed:
+		return exitFailed
+	case unknown:
+		return exitPartial
+	default:
+		return exitOK
+	}
 }
 
 func (s *session) json() connectJSON {
@@ -124,7 +125,7 @@ func (s *session) printTotals(a *app) {
 		a.printf("%d raised, %d serviced, %d calls outside the CPUs asked for\n", raised, serviced, wrong)
 	}
 	if unclaimed > 0 {
-		a.printf("%d calls were not claimed: the status register did not say that the device interrupts, as with a shared line or a moderation timer\n", unclaimed)
+		a.printf("%s not claimed: the status register did not say that the device interrupts, as with a shared line or a moderation timer\n", plural(int(unclaimed), "call"))
 	}
 }
 

@@ -39,8 +39,8 @@ func (a *app) demo(ctx context.Context) error {
 	}
 	network := demonstration{
 		address: pci.Address{Device: 5}, policy: connect.Policy{Spread: true},
-		descriptors: "2. What does 0000:00:05.0 ask for, and what is it given and connected by?  (irqbridge show)",
-		result:      fmt.Sprintf("3. Each message raised %d times by a register of the device  (irqbridge bind, connect --raise %d)", demoRaises, demoRaises),
+		descriptors: "2. What does 0000:00:05.0 ask for, and what is it given and connected by?  (irqbridge show; here with --spread)",
+		result:      fmt.Sprintf("3. Each message raised %d times by a register of the device  (irqbridge bind, connect --spread --raise %d)", demoRaises, demoRaises),
 	}
 	line := demonstration{
 		address: pci.Address{Device: 4}, policy: connect.Policy{Kind: pci.KindINTx},
@@ -80,7 +80,7 @@ func (a *app) demonstrate(ctx context.Context, d demonstration) (err error) {
 		return err
 	}
 	src := source{profile: profile.ForDevice(profile.ID{Vendor: f.VendorID, Device: f.DeviceID})}
-	s, err := startSession(device, d.policy, src, func(error) {})
+	s, err := startSession(device, d.policy, src, func() {})
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ type evidence struct {
 	kind     pci.Kind
 	message  int
 	loopback bool
+	stuck    bool          // the line stayed asserted
 	config   *pci.Function // as the hardware has it, nil when it cannot be read
 	raised   uint64
 	calls    uint64
@@ -29,15 +30,15 @@ type evidence struct {
 	readErr  error  // of reading it now
 }
 
-// diagnose finds out why interrupts were not serviced. It has to run before they are disconnected.
+// diagnose finds out why interrupts were not serviced, or not acknowledged. It has to run before they are disconnected.
 func (s *session) diagnose() []problem {
 	var problems []problem
 	for _, r := range s.rows {
-		if r.serviced == r.raised {
+		if s.awaitUnmask() && r.serviced == r.raised {
 			continue
 		}
 		e := evidence{
-			kind: s.resources.Kind, message: r.message.Index, loopback: s.board == nil,
+			kind: s.resources.Kind, message: r.message.Index, loopback: s.board == nil, stuck: s.stuck,
 			raised: r.raised, calls: r.routine.calls.Load(), claimed: r.routine.claimed.Load(),
 		}
 		for _, n := range r.delivered {
@@ -52,9 +53,11 @@ func (s *session) diagnose() []problem {
 			e.status, e.readErr = h.Status()
 		}
 		cause, next := e.explain()
-		problems = append(problems, problem{
-			fmt.Sprintf("message %d: %d of %d raised interrupts were serviced: %s", e.message, r.serviced, r.raised, cause), next,
-		})
+		what := fmt.Sprintf("message %d: ", e.message)
+		if r.raised > 0 {
+			what += fmt.Sprintf("%d of %d raised interrupts were serviced: ", r.serviced, r.raised)
+		}
+		problems = append(problems, problem{what + cause, next})
 	}
 	return problems
 }
@@ -69,6 +72,9 @@ func (e *evidence) explain() (cause, next string) {
 		hardware = &pci.Function{Command: pci.CommandMemory | pci.CommandBusMaster}
 	}
 	switch {
+	case e.loopback && e.stuck:
+		return "the device holds its line asserted, so that it cannot be told from the kernel's trigger",
+			"give a profile that acknowledges the device, or connect its messages: --kind msi"
 	case e.loopback:
 		return "the kernel's trigger did not get to the service routine",
 			"see the end of dmesg"
@@ -78,6 +84,10 @@ func (e *evidence) explain() (cause, next string) {
 	case hardware.Command&pci.CommandMemory == 0:
 		return "memory decoding is off, so register writes do not reach the device",
 			"find who switched it off"
+	case e.stuck && e.claimed > 0:
+		return fmt.Sprintf("the line is still asserted after service, so that the kernel signals without end (%s, %s)",
+				plural(int(e.calls), "call"), status),
+			"check the acknowledge steps in the profile"
 	case e.claimed >= e.raised:
 		return fmt.Sprintf("they were serviced, but later than %v: the CPUs are overloaded", serviceDeadline),
 			"choose other CPUs with --cpus"

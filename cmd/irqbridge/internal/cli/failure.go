@@ -65,8 +65,17 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// complain tells the user of an error: what failed and why on one line, what to type on the next.
+// complain tells the user of an error: what failed and why on one line, what to type on the next. Of errors that were
+// joined it tells one after another.
 func (a *app) complain(err error) {
+	if list, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only what Join made, and at the top
+		if parts := list.Unwrap(); errors.Join(parts...).Error() == err.Error() {
+			for _, part := range parts {
+				a.complain(part)
+			}
+			return
+		}
+	}
 	what, next := err.Error(), ""
 	var (
 		ours      *failure
@@ -87,9 +96,9 @@ func (a *app) complain(err error) {
 	case errors.As(err, &inProfile):
 		next = fmt.Sprintf("correct line %d of %s", inProfile.Line, inProfile.File)
 	case errors.As(err, &operation):
-		what, next = describeOperation(operation), a.nextAfter(operation)
+		what, next = reword(err, operation, describeOperation(operation), operation.Address.String()), a.nextAfter(operation)
 	case errors.As(err, &onHost):
-		what = sentence(onHost.Subject+": "+onHost.Op, onHost.Err, onHost.Cause)
+		what = reword(err, onHost, sentence(onHost.Subject+": "+onHost.Op, onHost.Err, onHost.Cause), onHost.Subject)
 		if next = onHost.Remedy; errors.Is(err, host.ErrInUse) {
 			next = "end that use, or: irqbridge bind --force " + onHost.Subject
 		}
@@ -98,6 +107,15 @@ func (a *app) complain(err error) {
 	if next != "" {
 		a.next("%s", next)
 	}
+}
+
+// reword puts text for the inner error into the text of err, without a subject that was named before.
+func reword(err, inner error, text, subject string) string {
+	before, after, _ := strings.Cut(err.Error(), inner.Error())
+	if strings.Contains(before, subject) {
+		text = strings.TrimPrefix(text, subject+": ")
+	}
+	return before + text + after
 }
 
 func describeOperation(e *vfio.OpError) string {

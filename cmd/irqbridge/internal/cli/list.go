@@ -88,9 +88,7 @@ func (a *app) list(asJSON bool, wanted func(host.Device) bool) error {
 		rows.add(d.Address, fmt.Sprintf("%04x:%04x", d.VendorID, d.DeviceID), f.Class, driverName(d), bound, group, offered)
 	}
 	if asJSON {
-		if err := a.printJSON(result); err != nil {
-			return err
-		}
+		a.printJSON(result)
 	} else if len(rows.rows) > 0 {
 		rows.print(a.stdout, "", 0)
 	}

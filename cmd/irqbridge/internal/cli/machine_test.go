@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/irqbridge/irqbridge/connect"
 	"github.com/irqbridge/irqbridge/pci"
 	"github.com/irqbridge/irqbridge/vfio"
 	"github.com/irqbridge/irqbridge/vfio/host"
@@ -181,6 +183,11 @@ func TestBadInput(t *testing.T) {
 			{"syntax of CPUs", 2, "--cpus 1-", "irqbridge connect --help", m.EDU, []string{"connect", edu, "--cpus", "1-"}},
 			{"typing error in a profile", 1, `board.json:3:3: nam: unknown field; known here: profile, name, `, "correct line 3 of " + typo, m.EDU, []string{"connect", edu, "--profile", typo}},
 			{"name of a profile", 2, "--profile eud: there is no file of that name", "irqbridge connect --help", m.EDU, []string{"connect", edu, "--profile", "eud"}},
+			{"directory for a profile", 1, "--profile: read /: is a directory", "irqbridge connect --help", m.EDU, []string{"connect", edu, "--profile", "/"}},
+			{"profile without end", 1, "--profile: /dev/zero has more than 4194303 bytes", "irqbridge connect --help", m.EDU, []string{"connect", edu, "--profile", "/dev/zero"}},
+			{"dump that is not there", 1, "open /nonexistent: no such file", "lspci -xxxx > FILE", m.EDU, []string{"show", "--dump", "/nonexistent"}},
+			{"no device, bind", 2, "want a device, such as 0000:00:04.0; have none", "irqbridge bind --help", m.EDU, []string{"bind"}},
+			{"two devices, connect", 2, "want one device, such as 0000:00:04.0; have 2", "irqbridge connect --help", m.EDU, []string{"connect", edu, bridged}},
 			{"kind that the device has not", 4, "the device has no MSI-X; it offers: INTA, MSI 1", "irqbridge connect " + edu, m.EDU, []string{"connect", edu, "--kind", "msix"}},
 			{"unknown kind", 2, "--kind x: want auto, intx, msi or msix", "irqbridge connect --help", m.EDU, []string{"connect", edu, "--kind", "x"}},
 			{"unknown driver", 1, "no PCI driver nvme-of is loaded", "modprobe nvme-of", m.EDU2, []string{"bind", m.EDU2.String(), "--driver", "nvme-of"}},
@@ -380,3 +387,188 @@ func TestAFullDiskIsNoSuccess(t *testing.T) {
 type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, unix.ENOSPC }
+
+func TestAFullDiskIsToldBesideOtherProblems(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	var stderr bytes.Buffer
+	code := Main(context.Background(), []string{"list"}, System{Stdout: full{}, Stderr: &stderr, Kernel: seenKernel{m.Fake, true}})
+	assert.Equal(t, 1, code, "not 3, as without root")
+	assert.Contains(t, stderr.String(), "\nirqbridge: write standard output: no space left on device\n")
+}
+
+// TestAReaderThatGoesAwayIsNotComplainedOf is `irqbridge … | head -1`: the device is left in order, and nothing is said.
+func TestAReaderThatGoesAwayIsNotComplainedOf(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		bound(t, m, m.EDU)
+		before := state(t, m, m.EDU)
+		reader, writer, err := os.Pipe()
+		require.NoError(t, err)
+		require.NoError(t, reader.Close())
+		defer func() { _ = writer.Close() }()
+		for _, args := range [][]string{{"show", m.EDU.String()}, {"connect", m.EDU.String(), "--raise", "1"}, {"connect", m.EDU.String(), "--raise", "1", "--json"}} {
+			var stderr bytes.Buffer
+			assert.Equal(t, 1, Main(context.Background(), args, System{Stdout: writer, Stderr: &stderr, Kernel: m.Kernel}))
+			assert.NotContains(t, stderr.String(), "pipe")
+		}
+		assert.Equal(t, before, state(t, m, m.EDU))
+		assert.True(t, signal.Ignored(unix.SIGPIPE), "standard output and error are killed by it otherwise")
+	})
+}
+
+func TestSignalsStopInOrder(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		bound(t, m, m.EDU)
+		before := state(t, m, m.EDU)
+		for _, s := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP} {
+			if signal.Ignored(s) {
+				continue // as below nohup
+			}
+			kill := &notifier{func() { assert.NoError(t, unix.Kill(os.Getpid(), s)) }}
+			r := irqbridgeUntil(context.Background(), t, m, kill, "connect", m.EDU.String(), "--json")
+			assert.Zero(t, r.code)
+			assert.Contains(t, r.stdout, `"calls": 0`)
+			assert.Equal(t, before, state(t, m, m.EDU))
+		}
+	})
+}
+
+func TestSpreadGivesEachMessageOneCPU(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		bound(t, m, m.E1000E)
+		r := irqbridge(t, m, "connect", m.E1000E.String(), "--spread", "--raise", "10", "--json")
+		require.Zero(t, r.code)
+		var got connectJSON
+		require.NoError(t, json.Unmarshal([]byte(r.stdout), &got))
+		require.Len(t, got.Interrupts, 5)
+		cpus := m.CPUs.CPUs()
+		for n, i := range got.Interrupts {
+			assert.Equal(t, strconv.Itoa(cpus[n%len(cpus)]), i.CPUs)
+			assert.EqualValues(t, 10, i.Serviced)
+			assert.Zero(t, i.WrongCPU)
+		}
+	})
+}
+
+// withoutAcknowledge is a profile of edu's line that leaves it asserted.
+func withoutAcknowledge(t *testing.T) (file string) {
+	t.Helper()
+	text := strings.Replace(eduProfile, `"kinds": ["msi"]`, `"kinds": ["intx"]`, 1)
+	text = strings.Replace(text, `[{"write": "ACK", "value": "status"}]`, `[]`, 1)
+	text = strings.Replace(text, ",\n          \"disable\": [{\"write\": \"ACK\", \"value\": \"0xffffffff\"}]", "", 1)
+	require.NotContains(t, text, `"write": "ACK"`)
+	file = filepath.Join(t.TempDir(), "edu.json")
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o644))
+	return file
+}
+
+// TestALineThatStaysAssertedIsNoSuccess: the kernel signals it again and again, so that each raise finds a service
+// routine that runs.
+func TestALineThatStaysAssertedIsNoSuccess(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		bound(t, m, m.EDU)
+		if !m.Real {
+			defer func(d time.Duration) { serviceDeadline = d }(serviceDeadline)
+			serviceDeadline = 300 * time.Millisecond
+		}
+		edu, stuck := m.EDU.String(), withoutAcknowledge(t)
+		r := irqbridge(t, m, "connect", edu, "--kind", "intx", "--profile", stuck, "--raise", "100")
+		assert.Equal(t, 1, r.code)
+		assert.Contains(t, r.stderr, "the line is still asserted after service, so that the kernel signals without end")
+		assert.Contains(t, r.stderr, "\nnext: check the acknowledge steps in the profile\n")
+		assert.Contains(t, r.stdout, "\n1 raised, 1 serviced, ", "it is given up at the first")
+		// edu has no reset: its line is asserted still.
+		r = irqbridge(t, m, "connect", edu, "--kind", "intx", "--loopback", "--raise", "10")
+		assert.Equal(t, 1, r.code)
+		assert.Contains(t, r.stderr, "message 0: the device holds its line asserted, so that it cannot be told from the kernel's trigger")
+		assert.NotContains(t, r.stdout, "raised, ", "nothing was")
+		// The good profile acknowledges it.
+		assert.Zero(t, irqbridge(t, m, "connect", edu, "--kind", "intx", "--raise", "1").code)
+	})
+}
+
+// twoMessages is a profile of e1000e of which message 0 is raised by a register that does nothing, and message 1 by none.
+const twoMessages = `{
+  "profile": 1,
+  "name": "two",
+  "match": [{"vendor": "0x8086", "device": "0x10d3"}],
+  "registers": {
+    "ICS":  {"bar": 0, "offset": "0xc8", "width": 32},
+    "IVAR": {"bar": 0, "offset": "0xe4", "width": 32}
+  },
+  "interrupts": [
+    {
+      "kinds": ["msix"],
+      "disable": [{"write": "IVAR", "value": "0x00012345"}],
+      "messages": [
+        {"message": 0, "raise": [{"read": "ICS"}], "status": {"register": "ICS", "mask": "0x100000"}, "acknowledge": []},
+        {"message": 1, "status": {"register": "ICS", "mask": "0x200000"}, "acknowledge": []}
+      ]
+    }
+  ]
+}
+`
+
+func twoMessagesFile(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "two.json")
+	require.NoError(t, os.WriteFile(file, []byte(twoMessages), 0o644))
+	return file
+}
+
+func TestNotServicedOutweighsNotRaised(t *testing.T) {
+	defer func(d time.Duration) { serviceDeadline = d }(serviceDeadline)
+	serviceDeadline = 100 * time.Millisecond
+	m := vfiotest.FakeMachine(t)
+	m.Bind(t, m.E1000E)
+	r := irqbridge(t, m, "connect", m.E1000E.String(), "--profile", twoMessagesFile(t), "--raise", "2")
+	assert.Contains(t, r.stderr, "message 1 was not raised: the profile does not say how")
+	assert.Contains(t, r.stderr, "message 0: 0 of 1 raised interrupts were serviced")
+	assert.Equal(t, 1, r.code)
+}
+
+// TestWhatWasNotEnabledIsNotDisabled: a device whose messages could not all be connected was not touched.
+func TestWhatWasNotEnabledIsNotDisabled(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	device := m.Open(t, m.E1000E)
+	p, err := readProfile(twoMessagesFile(t))
+	require.NoError(t, err)
+	bar, err := device.BAR(0)
+	require.NoError(t, err)
+
+	m.Fake.Fail("DeviceSetIRQs", unix.EIO, 4) // the second message; two calls are of Assign
+	_, err = startSession(device, connect.Policy{}, source{profile: p}, func() {})
+	require.ErrorIs(t, err, unix.EIO)
+	_, _, enabled := device.EnabledIRQs()
+	assert.False(t, enabled)
+	ivar, err := bar.Read32(0xe4)
+	require.NoError(t, err)
+	assert.Zero(t, ivar)
+
+	s, err := startSession(device, connect.Policy{}, source{profile: p}, func() {})
+	require.NoError(t, err)
+	require.NoError(t, s.stop())
+	ivar, err = bar.Read32(0xe4)
+	require.NoError(t, err)
+	assert.EqualValues(t, 0x12345, ivar)
+}
+
+// TestAnErrorKeepsWhatWasGoingOn: the kernel's refusal alone does not say at what.
+func TestAnErrorKeepsWhatWasGoingOn(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	m.Bind(t, m.E1000E)
+	e1000e := m.E1000E.String()
+	m.Fake.Fail("DeviceSetIRQs", unix.EIO, 4)
+	r := irqbridge(t, m, "connect", e1000e, "--raise", "1")
+	assert.Equal(t, 1, r.code)
+	assert.Equal(t, "irqbridge: "+e1000e+": connect: STATUS_UNSUCCESSFUL: vector 0x31: enable MSI-X vector 1: input/output error\n", r.stderr)
+
+	// Of two failures both are told, and what was found out before is not lost.
+	m.Fake.Fail("DeviceSetIRQs", unix.EIO, 8)
+	m.Fake.Fail("DeviceSetIRQs", unix.ENOMEM, 10)
+	r = irqbridge(t, m, "connect", e1000e, "--raise", "1")
+	assert.Equal(t, 1, r.code)
+	assert.Contains(t, r.stdout, "\n5 raised, 5 serviced, ")
+	assert.Contains(t, r.stderr, e1000e+" msix 0 (vector 0x30) is disconnected, but the kernel refused: ")
+	assert.Contains(t, r.stderr, e1000e+" msix 3 (vector 0x33) is disconnected, but the kernel refused: ")
+	assert.Equal(t, 2, strings.Count(r.stderr, "irqbridge: disconnect: "))
+}

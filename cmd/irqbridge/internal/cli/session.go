@@ -32,6 +32,8 @@ type session struct {
 	resources *connect.Resources
 	board     *profile.Board // nil without a profile
 	rows      []*row         // by message
+	enabled   bool           // the board's interrupts were switched on, or it was tried
+	stuck     bool           // the line stayed asserted after service
 	stopped   bool
 }
 
@@ -107,8 +109,9 @@ type source struct {
 // startSession connects every interrupt that the policy gives to an open device, and switches them on in the device. On
 // failure nothing is left connected; the device stays the caller's to close.
 //
-// An interrupt that is silenced later, because its device vanished or its routine failed, is told to silenced.
-func startSession(device *vfio.Device, policy connect.Policy, src source, silenced func(error)) (_ *session, err error) {
+// When an interrupt is silenced later, because its device vanished or its routine failed, silenced is called; its Err
+// tells.
+func startSession(device *vfio.Device, policy connect.Policy, src source, silenced func()) (_ *session, err error) {
 	s := &session{device: device}
 	defer func() {
 		if err != nil {
@@ -133,13 +136,14 @@ func startSession(device *vfio.Device, policy connect.Policy, src source, silenc
 			return nil, fmt.Errorf("%v: %w", device.Address(), err)
 		}
 	}
-	s.resources.OnError(func(_ *connect.Interrupt, err error) { silenced(err) })
+	s.resources.OnError(func(*connect.Interrupt, error) { silenced() })
 	for _, m := range s.resources.Expand() {
 		if err := s.connect(m, src.loopback); err != nil {
 			return nil, fmt.Errorf("%v: %w", device.Address(), err)
 		}
 	}
 	if s.board != nil {
+		s.enabled = true
 		if err := s.board.Enable(len(s.rows)); err != nil {
 			return nil, fmt.Errorf("%v: enable the device's interrupts: %w", device.Address(), err)
 		}
@@ -234,7 +238,7 @@ func (s *session) raise(ctx context.Context, n int, progress func(message int, d
 		}
 		misses := uint64(0)
 		for range n {
-			if ctx.Err() != nil {
+			if ctx.Err() != nil || !s.awaitUnmask() {
 				return nil
 			}
 			serviced, err := r.raiseOnce()
@@ -246,7 +250,6 @@ func (s *session) raise(ctx context.Context, n int, progress func(message int, d
 			} else if misses++; r.serviced == 0 || misses == toleratedMisses {
 				break
 			}
-			s.awaitUnmask()
 			progress(r.message.Index, r.raised)
 		}
 	}
@@ -273,17 +276,21 @@ func (r *row) raiseOnce() (serviced bool, err error) {
 
 // awaitUnmask waits until the kernel has unmasked the line again after an interrupt, which comes after the service
 // routine. What is raised before gets through at the unmask, but not as an interrupt of the host's: /proc/interrupts
-// does not count it. A kernel that masks otherwise than by COMMAND.INTxDisable is not waited for.
-func (s *session) awaitUnmask() {
-	if s.resources.Kind != pci.KindINTx {
-		return
+// does not count it. It returns false when that does not come: the kernel does not unmask a line that is still asserted
+// but signals again at once, so that the service routine is called for ever and its calls say nothing about what is
+// raised. A kernel that masks otherwise than by COMMAND.INTxDisable is not waited for.
+func (s *session) awaitUnmask() bool {
+	if s.resources.Kind != pci.KindINTx || s.stuck {
+		return !s.stuck
 	}
 	for begin := time.Now(); time.Since(begin) < serviceDeadline; runtime.Gosched() {
 		config, err := s.device.Host().Config(s.device.Address())
 		if err != nil || len(config) < 6 || pci.Command(binary.LittleEndian.Uint16(config[4:]))&pci.CommandINTxDisable == 0 {
-			return
+			return true
 		}
 	}
+	s.stuck = true
+	return false
 }
 
 // observe reads what the host says about the interrupts, as long as they are connected.
@@ -316,8 +323,8 @@ func (s *session) stop() error {
 	}
 	s.stopped = true
 	var errs []error
-	if s.board != nil && len(s.rows) > 0 {
-		if err := s.board.Disable(); err != nil && !errors.Is(err, os.ErrClosed) {
+	if s.enabled {
+		if err := s.board.Disable(len(s.rows)); err != nil && !errors.Is(err, os.ErrClosed) {
 			errs = append(errs, fmt.Errorf("%v: disable the device's interrupts: %w", s.device.Address(), err))
 		}
 	}

@@ -100,9 +100,7 @@ func (a *app) showDevice(address pci.Address, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	if err := a.printShown([]shown{s}, asJSON); err != nil {
-		return err
-	}
+	a.printShown([]shown{s}, asJSON)
 	if f.Truncated {
 		a.note("%v: only %d bytes of configuration space are readable by this user: what stands after them is missing%s",
 			address, f.Size, missing(f))
@@ -127,12 +125,15 @@ func missing(f *pci.Function) string {
 	return ": extended capabilities; interrupts are complete"
 }
 
+// dumpHint is how to make what show --dump reads.
+const dumpHint = "lspci -xxxx > FILE, as root"
+
 func (a *app) showDump(file string, asJSON bool) error {
 	in := a.stdin
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
-			return err
+			return &failure{exitFailed, err, dumpHint}
 		}
 		defer func() { _ = f.Close() }()
 		in = f
@@ -142,7 +143,7 @@ func (a *app) showDump(file string, asJSON bool) error {
 		if file == "-" {
 			file = "standard input"
 		}
-		return &failure{exitFailed, fmt.Errorf("%s: %w", file, err), "lspci -xxxx > FILE, as root"}
+		return &failure{exitFailed, fmt.Errorf("%s: %w", file, err), dumpHint}
 	}
 	code := exitOK
 	var devices []shown
@@ -168,9 +169,7 @@ func (a *app) showDump(file string, asJSON bool) error {
 	if len(devices) == 0 {
 		return exit(exitFailed)
 	}
-	if err := a.printShown(devices, asJSON); err != nil {
-		return err
-	}
+	a.printShown(devices, asJSON)
 	if code == exitPartial {
 		a.next("make the dump as root with lspci -xxxx")
 	}
@@ -227,13 +226,14 @@ func (a *app) liveIRQs(address pci.Address, f *pci.Function) ([]liveIRQ, error) 
 	return live, nil
 }
 
-func (a *app) printShown(devices []shown, asJSON bool) error {
+func (a *app) printShown(devices []shown, asJSON bool) {
 	if asJSON {
 		result := showJSON{Schema: schema}
 		for _, s := range devices {
 			result.Devices = append(result.Devices, s.json())
 		}
-		return a.printJSON(result)
+		a.printJSON(result)
+		return
 	}
 	for i, s := range devices {
 		if i > 0 {
@@ -241,5 +241,4 @@ func (a *app) printShown(devices []shown, asJSON bool) error {
 		}
 		s.print(a.stdout)
 	}
-	return nil
 }

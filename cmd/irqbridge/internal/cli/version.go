@@ -29,7 +29,8 @@ func (a *app) versionCommand() *cobra.Command {
 		RunE: a.verb(func(context.Context, []string) error {
 			v := readVersion()
 			if asJSON {
-				return a.printJSON(v)
+				a.printJSON(v)
+				return nil
 			}
 			a.printf("irqbridge %s, %s, %s/%s\n", v.Version, v.Go, v.OS, v.Arch)
 			if v.Revision != "" {

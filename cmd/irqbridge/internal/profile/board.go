@@ -129,11 +129,13 @@ func (b *Board) Enable(messages int) error {
 	return nil
 }
 
-// Disable switches the device's interrupts off, the messages first. It goes on after a failure and returns all of them.
-func (b *Board) Disable() error {
+// Disable switches the device's interrupts off, messages-1 to 0 first. It goes on after a failure and returns all of them.
+func (b *Board) Disable(messages int) error {
 	var errs []error
-	for _, h := range b.handlers {
-		errs = append(errs, run(h.disable, 0))
+	for m := messages - 1; m >= 0; m-- {
+		if h := b.handlers[m]; h != nil {
+			errs = append(errs, run(h.disable, 0))
+		}
 	}
 	return errors.Join(append(errs, run(b.disable, 0))...)
 }
@@ -147,10 +149,7 @@ func (h *Handler) Raise() error { return run(h.raise, 0) }
 // Service is the body of a service routine: it tells whether the device interrupts and, if so, acknowledges it. It does
 // not allocate. A register that cannot be accessed is not claimed; Fault tells.
 func (h *Handler) Service() bool {
-	v, err := h.status.read()
-	if err == nil && h.status.width >= 32 && v == h.status.ones() {
-		err = ErrNoAnswer
-	}
+	v, err := h.Status()
 	if err != nil {
 		h.fail(err)
 		return false
@@ -179,8 +178,15 @@ func (h *Handler) Fault() error {
 // StatusRegister is the name and the mask of the status condition.
 func (h *Handler) StatusRegister() (name string, mask uint64) { return h.name, h.mask }
 
-// Status reads the status register. For a device whose status is cleared by reading, that loses an interrupt.
-func (h *Handler) Status() (uint64, error) { return h.status.read() }
+// Status reads the status register. For a device whose status is cleared by reading, that loses an interrupt. All ones
+// in 32 bits or more are ErrNoAnswer.
+func (h *Handler) Status() (uint64, error) {
+	v, err := h.status.read()
+	if err == nil && h.status.width >= 32 && v == h.status.ones() {
+		err = ErrNoAnswer
+	}
+	return v, err
+}
 
 func run(ops []op, status uint64) error {
 	for i := range ops {
