@@ -284,6 +284,15 @@ func TestKernelPanic(t *testing.T) {
 	assert.Equal(t, "before\n", r.stdout)
 	assert.Contains(t, r.stderr, "the guest ended before the program did")
 	assert.Regexp(t, `(?m)^  \| .*Kernel panic - not syncing`, r.stderr)
+	assert.NotContains(t, r.stderr, "once more", "a program that began is not begun again")
+}
+
+func TestBootFails(t *testing.T) {
+	boot(t)
+	r := run(t, command(t, "./run", "--append", "rdinit=/nonexistent", "--", "true"))
+	assert.Equal(t, 125, r.status)
+	assert.Equal(t, 2, strings.Count(r.stderr, "the guest did not come up"), "a machine that ran nothing is tried once more")
+	assert.Regexp(t, `(?m)^  \| .*Kernel panic - not syncing`, r.stderr)
 }
 
 // TestRefusals needs no machine: what cannot run is refused before one is started.

@@ -19,6 +19,9 @@ import (
 	"github.com/irqbridge/irqbridge/scripts/vm/internal/wire"
 )
 
+// bootLimit is how long the guest may take to come up; it takes about ten seconds, on a loaded host a minute.
+const bootLimit = 3 * time.Minute
+
 // powerOff is how long the guest may take to power off after it said that the program ended.
 const powerOff = 10 * time.Second
 
@@ -42,6 +45,12 @@ type timeoutError struct{ limit time.Duration }
 func (e timeoutError) Error() string {
 	return fmt.Sprintf("no end after %v (--timeout, IRQBRIDGE_VM_TIMEOUT)", e.limit)
 }
+
+// bootError says that the guest ended before it ran anything.
+type bootError struct{ err error }
+
+func (e bootError) Error() string { return fmt.Sprintf("the guest did not come up: %v", e.err) }
+func (e bootError) Unwrap() error { return e.err }
 
 // signalError says that the user ended it.
 type signalError struct{ signal syscall.Signal }
@@ -112,9 +121,14 @@ func (s *session) run() (*wire.Result, error) {
 	if s.timeout > 0 {
 		expired = time.After(s.timeout)
 	}
+	booting := time.After(bootLimit)
 	asked := false
 	for {
 		select {
+		case <-booting:
+			if !s.up.Load() {
+				return nil, bootError{fmt.Errorf("no word from it in %v", bootLimit)}
+			}
 		case o := <-talked:
 			if o.err == nil {
 				wait(exited, powerOff)
@@ -149,7 +163,7 @@ func wait(done <-chan struct{}, limit time.Duration) {
 // talk passes on what the guest sends until the program ended.
 func (s *session) talk() (*wire.Result, error) {
 	if err := s.in.WaitHello(); err != nil {
-		return nil, fmt.Errorf("the guest did not come up: %w", lineError(err))
+		return nil, bootError{lineError(err)}
 	}
 	s.up.Store(true)
 	go s.feed()
