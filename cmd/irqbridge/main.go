@@ -8,5 +8,7 @@ import (
 )
 
 func main() {
-	os.Exit(cli.Main(context.Background(), os.Args[1:], cli.System{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}))
+	os.Exit(cli.Main(context.Background(), os.Args[1:], cli.System{
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, IDs: os.Getenv("PCI_IDS"),
+	}))
 }

@@ -26,6 +26,8 @@ type System struct {
 	Stdout, Stderr io.Writer
 	// Kernel is where devices and their host are; nil for the running one.
 	Kernel vfio.Kernel
+	// IDs is the file pci.ids to read names from, $PCI_IDS; "" for that of the system.
+	IDs string
 }
 
 // schema is the version of the JSON output.
@@ -35,7 +37,7 @@ const schema = 1
 // way in order: interrupts are disconnected and devices closed.
 func Main(ctx context.Context, args []string, sys System) int {
 	out := &output{w: sys.Stdout}
-	a := &app{stdin: sys.Stdin, stdout: out, stderr: &output{w: sys.Stderr}, kernel: sys.Kernel, host: host.New("/")}
+	a := &app{stdin: sys.Stdin, stdout: out, stderr: &output{w: sys.Stderr}, kernel: sys.Kernel, host: host.New("/"), idFile: sys.IDs}
 	if sys.Kernel != nil {
 		a.host = sys.Kernel.Host()
 	}
@@ -67,6 +69,7 @@ type app struct {
 	stdout, stderr *output
 	kernel         vfio.Kernel // nil: the running one
 	host           *host.Host
+	idFile         string    // $PCI_IDS
 	started        bool      // a verb began; what failed before that is the command line's fault
 	shown          time.Time // when progress was last
 }

@@ -34,7 +34,7 @@ func (a *app) demo(ctx context.Context) error {
 
 	a.printf("The way of a PCI interrupt on a fake kernel: the devices are models, the threads are this machine's.\n")
 	a.printf("\n1. Which devices are there?  (irqbridge list)\n")
-	if err := fake.list(false, func(host.Device) bool { return true }); err != nil {
+	if err := fake.list(false, a.naming(0), func(host.Device) bool { return true }); err != nil {
 		return err
 	}
 	network := demonstration{

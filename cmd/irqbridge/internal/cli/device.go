@@ -17,8 +17,9 @@ type deviceJSON struct {
 	Revision        string      `json:"revision"`
 	SubsystemVendor string      `json:"subsystemVendor"`
 	SubsystemDevice string      `json:"subsystemDevice"`
+	Names           *namesJSON  `json:"names,omitempty"`
 	*hostJSON
-	Interrupts interruptsJSON `json:"interrupts"`
+	Interrupts pci.Interrupts `json:"interrupts"`
 	// Truncated means that the configuration space could not be read to its end: interrupts may be missing above.
 	Truncated bool `json:"truncated"`
 }
@@ -33,48 +34,11 @@ type hostJSON struct {
 	PowerState     string `json:"powerState"`
 }
 
-// interruptsJSON is what the device offers; a kind that it does not have is absent.
-type interruptsJSON struct {
-	INTx *intxJSON `json:"intx,omitempty"`
-	MSI  *msiJSON  `json:"msi,omitempty"`
-	MSIX *msixJSON `json:"msix,omitempty"`
-}
-
-type intxJSON struct {
-	Pin  uint8 `json:"pin"`
-	Line uint8 `json:"line"`
-}
-
-type msiJSON struct {
-	Offset          int    `json:"offset"`
-	Messages        int    `json:"messages"`
-	Enabled         bool   `json:"enabled"`
-	EnabledMessages int    `json:"enabledMessages"`
-	Address64       bool   `json:"address64"`
-	Maskable        bool   `json:"maskable"`
-	Address         string `json:"address"`
-	Data            string `json:"data"`
-}
-
-type msixJSON struct {
-	Offset       int          `json:"offset"`
-	Messages     int          `json:"messages"`
-	Enabled      bool         `json:"enabled"`
-	FunctionMask bool         `json:"functionMask"`
-	Table        locationJSON `json:"table"`
-	PBA          locationJSON `json:"pba"`
-}
-
-type locationJSON struct {
-	BAR    int    `json:"bar"`
-	Offset uint32 `json:"offset"`
-}
-
-func newDeviceJSON(address pci.Address, f *pci.Function) deviceJSON {
+func newDeviceJSON(address pci.Address, f *pci.Function, n naming) deviceJSON {
 	return deviceJSON{
 		Address: address, Vendor: hex16(f.VendorID), Device: hex16(f.DeviceID), Class: fmt.Sprintf("0x%06x", uint32(f.Class)),
 		Revision: fmt.Sprintf("0x%02x", f.RevisionID), SubsystemVendor: hex16(f.SubsystemVendorID), SubsystemDevice: hex16(f.SubsystemID),
-		Interrupts: newInterruptsJSON(f), Truncated: f.Truncated,
+		Names: n.json(f), Interrupts: f.Interrupts(), Truncated: f.Truncated,
 	}
 }
 
@@ -83,27 +47,6 @@ func newHostJSON(d host.Device) *hostJSON {
 		Driver: d.Driver, DriverOverride: d.DriverOverride, VFIO: d.VFIO, PowerState: d.PowerState,
 		IOMMUGroup: unlessNegative(d.Group), NUMANode: unlessNegative(d.NUMANode),
 	}
-}
-
-func newInterruptsJSON(f *pci.Function) interruptsJSON {
-	var j interruptsJSON
-	if i := f.INTx; i != nil {
-		j.INTx = &intxJSON{i.Pin, i.Line}
-	}
-	if m := f.MSI; m != nil {
-		j.MSI = &msiJSON{
-			m.Offset, m.Messages, m.Enabled, m.EnabledMessages, m.Address64, m.Maskable,
-			fmt.Sprintf("0x%x", m.Address), fmt.Sprintf("0x%x", m.Data),
-		}
-	}
-	if m := f.MSIX; m != nil {
-		j.MSIX = &msixJSON{
-			m.Offset, m.Messages, m.Enabled, m.FunctionMask,
-			locationJSON{m.Table.BAR, m.Table.Offset},
-			locationJSON{m.PBA.BAR, m.PBA.Offset},
-		}
-	}
-	return j
 }
 
 func hex16(v uint16) string { return fmt.Sprintf("0x%04x", v) }

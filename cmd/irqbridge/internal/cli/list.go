@@ -22,11 +22,12 @@ func (a *app) listCommand() *cobra.Command {
 	var (
 		asJSON, vfioOnly bool
 		slot             string
+		numbers          int
 	)
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the PCI devices of this host and the interrupts that they offer",
-		Long: `list shows every PCI device: its ids, its driver, its IOMMU group and the interrupts that it offers. Without root the kernel
+		Long: `list shows every PCI device: its name, its driver, its IOMMU group and the interrupts that it offers. Without root the kernel
 gives only the first 64 bytes of configuration space, which do not tell about MSI and MSI-X: the exit status is then 3.`,
 		Example: `  irqbridge list --vfio
   irqbridge list -s 01:            every device on bus 01
@@ -37,16 +38,17 @@ gives only the first 64 bytes of configuration space, which do not tell about MS
 			if err != nil {
 				return err
 			}
-			return a.list(asJSON, func(d host.Device) bool { return match(d.Address) && (d.VFIO || !vfioOnly) })
+			return a.list(asJSON, a.naming(numbers), func(d host.Device) bool { return match(d.Address) && (d.VFIO || !vfioOnly) })
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	cmd.Flags().BoolVar(&vfioOnly, "vfio", false, "only devices that are bound to a VFIO driver")
+	numbersFlag(cmd, &numbers)
 	cmd.Flags().StringVarP(&slot, "slot", "s", "", "only these: [[[[domain]:]bus]:][device][.[function]], as lspci -s")
 	return cmd
 }
 
-func (a *app) list(asJSON bool, wanted func(host.Device) bool) error {
+func (a *app) list(asJSON bool, n naming, wanted func(host.Device) bool) error {
 	devices, err := a.host.Devices()
 	code := exitOK
 	if err != nil {
@@ -56,7 +58,16 @@ func (a *app) list(asJSON bool, wanted func(host.Device) bool) error {
 		}
 	}
 	result := listJSON{schema, []deviceJSON{}}
-	rows := newTable("ADDRESS", "ID", "CLASS", "DRIVER", "VFIO", ">GROUP", "INTERRUPTS")
+	showNumbers, showNames := n.ids == nil || n.form != pci.Names, n.ids != nil && n.form != pci.Numbers
+	headings := []string{"ADDRESS"}
+	if showNumbers {
+		headings = append(headings, "ID", "CLASS")
+	}
+	headings = append(headings, "DRIVER", "VFIO", ">GROUP", "INTERRUPTS")
+	if showNames {
+		headings = append(headings, "DEVICE")
+	}
+	rows := newTable(headings...)
 	hidden := 0
 	for _, d := range devices {
 		if !wanted(d) {
@@ -75,7 +86,7 @@ func (a *app) list(asJSON bool, wanted func(host.Device) bool) error {
 				hidden++
 			}
 		}
-		row := newDeviceJSON(d.Address, f)
+		row := newDeviceJSON(d.Address, f, n)
 		row.hostJSON = newHostJSON(d)
 		result.Devices = append(result.Devices, row)
 		bound, group := "-", "-"
@@ -85,7 +96,15 @@ func (a *app) list(asJSON bool, wanted func(host.Device) bool) error {
 		if d.Group >= 0 {
 			group = strconv.Itoa(d.Group)
 		}
-		rows.add(d.Address, fmt.Sprintf("%04x:%04x", d.VendorID, d.DeviceID), f.Class, driverName(d), bound, group, offered)
+		cells := []any{d.Address}
+		if showNumbers {
+			cells = append(cells, fmt.Sprintf("%04x:%04x", d.VendorID, d.DeviceID), f.Class)
+		}
+		cells = append(cells, driverName(d), bound, group, offered)
+		if showNames {
+			cells = append(cells, n.ids.Describe(f, pci.Names))
+		}
+		rows.add(cells...)
 	}
 	if asJSON {
 		a.printJSON(result)
@@ -106,7 +125,20 @@ func (a *app) function(address pci.Address) (*pci.Function, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pci.Decode(config)
+	return a.decode(address, config)
+}
+
+// decode decodes configuration space and adds what it does not have, the sizes of the BARs. Where the kernel does not
+// give them, as in a host that is only half there, the sizes are not known.
+func (a *app) decode(address pci.Address, config []byte) (*pci.Function, error) {
+	f, err := pci.Decode(config)
+	if err != nil {
+		return nil, err
+	}
+	if sizes, err := a.host.Sizes(address); err == nil {
+		f.SetSizes(sizes)
+	}
+	return f, nil
 }
 
 // parseSlot reads lspci's form of a part of an address; what is left out matches all.

@@ -267,7 +267,7 @@ func TestShowSaysWhereTheHostDeliversToAnotherProcess(t *testing.T) {
 		require.Zero(t, r.code)
 		var got struct {
 			Devices []struct {
-				Interrupts     interruptsJSON
+				Interrupts     pci.Interrupts
 				Assignment     assignmentJSON
 				HostInterrupts []hostInterruptJSON
 			}

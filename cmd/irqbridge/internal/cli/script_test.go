@@ -22,7 +22,7 @@ import (
 // Commands: "irqbridge VERB…" has to succeed; "exits N VERB…" has to exit with N; "<FILE" among the arguments is
 // standard input. "machine OPTION…" replaces the script's machine: no-iommu, no-remapping, no-permission, unprivileged
 // (64 bytes of configuration space), vectors=N, fail=METHOD:ERRNO:N. The machine is seen to have CPUs 0 and 1; $CPU is
-// one that this process can really use.
+// one that this process can really use. Names are those of testdata/pci.ids, or of the file $PCI_IDS.
 func TestScripts(t *testing.T) {
 	if os.Getenv("IRQBRIDGE_VM") != "" {
 		t.Skip("the scripts are about the fake, which is the same outside")
@@ -111,7 +111,11 @@ func (s *scripted) run(ts *testscript.TestScript, want int, args []string) {
 		}
 		rest = append(rest, arg)
 	}
-	code := Main(context.Background(), rest, System{Stdin: stdin, Stdout: ts.Stdout(), Stderr: ts.Stderr(), Kernel: s.kernel()})
+	ids := "testdata/pci.ids" // a few names, the same on every machine
+	if own := ts.Getenv("PCI_IDS"); own != "" {
+		ids = ts.MkAbs(own)
+	}
+	code := Main(context.Background(), rest, System{Stdin: stdin, Stdout: ts.Stdout(), Stderr: ts.Stderr(), Kernel: s.kernel(), IDs: ids})
 	if code != want {
 		ts.Fatalf("exit status %d, want %d", code, want)
 	}

@@ -19,16 +19,23 @@ const tableLimit = 8
 
 func (a *app) showCommand() *cobra.Command {
 	var (
-		asJSON bool
-		dump   string
+		asJSON                bool
+		dump                  string
+		depth, numbers, bytes int
 	)
 	cmd := &cobra.Command{
 		Use:   "show BDF | show --dump FILE",
 		Short: "Show a device's capabilities, its interrupt descriptors and the parameters that they map to",
 		Long: `show reads sysfs and nothing else: it does not open the device and does not disturb who uses it. The assignment it shows is
 what connect would get, since nothing is assigned before. With --dump it reads the text of lspci -xxxx instead ("-" is standard
-input), for one or many devices, on any machine.`,
+input), for one or many devices, on any machine.
+
+-v adds a line for each BAR, capability, MSI-X region and service with a message of its own; -vv adds every field of every
+register, under the names that --json has. Names come from the system's pci.ids or from $PCI_IDS. -x, -xxx and -xxxx print 64
+bytes, 256 bytes and all of configuration space as lspci does, for lspci -F to read.`,
 		Example: `  irqbridge show 05:00.0
+  irqbridge show -vv 05:00.0
+  irqbridge show -xxxx 05:00.0 > FILE; lspci -vvv -F FILE
   lspci -xxxx -s 05:00.0 | irqbridge show --dump -`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch {
@@ -40,17 +47,34 @@ input), for one or many devices, on any machine.`,
 			return nil
 		},
 		RunE: a.verb(func(_ context.Context, args []string) error {
+			if bytes > 0 && (asJSON || depth > 0) {
+				return usage("-x prints bytes and nothing else: leave out --json and -v")
+			}
+			print := func(devices []shown) error {
+				switch n := a.naming(numbers); {
+				case bytes > 0:
+					return a.printBytes(devices, n, bytes)
+				case asJSON:
+					a.printShownJSON(devices, n)
+				default:
+					a.printShown(devices, view{n, depth})
+				}
+				return nil
+			}
 			if len(args) == 0 {
-				return a.showDump(dump, asJSON)
+				return a.showDump(dump, print)
 			}
 			address, err := parseAddress(args[0])
 			if err != nil {
 				return err
 			}
-			return a.showDevice(address, asJSON)
+			return a.showDevice(address, print)
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	cmd.Flags().CountVarP(&depth, "verbose", "v", "show more; -vv shows every field of every register")
+	cmd.Flags().CountVarP(&bytes, "hex", "x", "print the first 64 bytes of configuration space; -xxx 256, -xxxx all")
+	numbersFlag(cmd, &numbers)
 	cmd.Flags().StringVar(&dump, "dump", "", "read the output of lspci -xxxx from `FILE`")
 	return cmd
 }
@@ -58,6 +82,7 @@ input), for one or many devices, on any machine.`,
 // shown is a device to be shown.
 type shown struct {
 	address  pci.Address
+	config   []byte
 	function *pci.Function
 	host     *host.Device // nil for a dump
 	group    *host.Group  // nil without one
@@ -76,16 +101,20 @@ type liveIRQ struct {
 	affinity host.Affinity
 }
 
-func (a *app) showDevice(address pci.Address, asJSON bool) error {
+func (a *app) showDevice(address pci.Address, print func([]shown) error) error {
 	d, err := a.host.Device(address)
 	if err != nil {
 		return explainAbsent(address, err)
 	}
-	f, err := a.function(address)
+	config, err := a.host.Config(address)
+	if err != nil {
+		return err
+	}
+	f, err := a.decode(address, config)
 	if err != nil {
 		return fmt.Errorf("%v: read configuration space: %w", address, err)
 	}
-	s := shown{address: address, function: f, host: &d}
+	s := shown{address: address, config: config, function: f, host: &d}
 	if d.Group >= 0 {
 		if g, err := a.host.Group(d.Group); err == nil {
 			s.group = &g
@@ -100,7 +129,9 @@ func (a *app) showDevice(address pci.Address, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	a.printShown([]shown{s}, asJSON)
+	if err := print([]shown{s}); err != nil {
+		return err
+	}
 	if f.Truncated {
 		a.note("%v: only %d bytes of configuration space are readable by this user: what stands after them is missing%s",
 			address, f.Size, missing(f))
@@ -128,7 +159,7 @@ func missing(f *pci.Function) string {
 // dumpHint is how to make what show --dump reads.
 const dumpHint = "lspci -xxxx > FILE, as root"
 
-func (a *app) showDump(file string, asJSON bool) error {
+func (a *app) showDump(file string, print func([]shown) error) error {
 	in := a.stdin
 	if file != "-" {
 		f, err := os.Open(file)
@@ -154,7 +185,7 @@ func (a *app) showDump(file string, asJSON bool) error {
 			code = exitPartial
 			continue
 		}
-		s := shown{address: d.Address, function: f}
+		s := shown{address: d.Address, config: d.Config, function: f}
 		planCode, err := a.plan(&s)
 		if err != nil {
 			return err
@@ -169,7 +200,9 @@ func (a *app) showDump(file string, asJSON bool) error {
 	if len(devices) == 0 {
 		return exit(exitFailed)
 	}
-	a.printShown(devices, asJSON)
+	if err := print(devices); err != nil {
+		return err
+	}
 	if code == exitPartial {
 		a.next("make the dump as root with lspci -xxxx")
 	}
@@ -226,19 +259,40 @@ func (a *app) liveIRQs(address pci.Address, f *pci.Function) ([]liveIRQ, error) 
 	return live, nil
 }
 
-func (a *app) printShown(devices []shown, asJSON bool) {
-	if asJSON {
-		result := showJSON{Schema: schema}
-		for _, s := range devices {
-			result.Devices = append(result.Devices, s.json())
-		}
-		a.printJSON(result)
-		return
-	}
+func (a *app) printShown(devices []shown, v view) {
 	for i, s := range devices {
 		if i > 0 {
 			a.printf("\n")
 		}
-		s.print(a.stdout)
+		s.print(a.stdout, v)
 	}
+}
+
+func (a *app) printShownJSON(devices []shown, n naming) {
+	result := showJSON{Schema: schema}
+	for _, s := range devices {
+		result.Devices = append(result.Devices, s.json(n))
+	}
+	a.printJSON(result)
+}
+
+// printBytes prints configuration spaces as lspci does, so that lspci -F reads them. Times is how often -x was given:
+// what lspci makes of it is 64 bytes, or 128 of a CardBus bridge; 256; all.
+func (a *app) printBytes(devices []shown, n naming, times int) error {
+	var dumps []pci.Dump
+	for _, s := range devices {
+		size := 64
+		switch {
+		case times >= 4:
+			size = 4096
+		case times == 3:
+			size = 256
+		case s.function.HeaderType == pci.HeaderTypeCardBus:
+			size = 128
+		}
+		dumps = append(dumps, pci.Dump{
+			Address: s.address, Header: n.ids.Describe(s.function, n.form), Config: s.config[:min(size, len(s.config))],
+		})
+	}
+	return pci.WriteDump(a.stdout, dumps)
 }

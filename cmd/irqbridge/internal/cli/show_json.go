@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"strconv"
 
 	"github.com/irqbridge/irqbridge/pci"
@@ -15,41 +14,35 @@ type showJSON struct {
 
 type shownDeviceJSON struct {
 	deviceJSON
-	ConfigBytes  int              `json:"configBytes"`
-	Command      commandJSON      `json:"command"`
-	BARs         []barJSON        `json:"bars"`
-	Capabilities []capabilityJSON `json:"capabilities"`
-	Warnings     []warningJSON    `json:"warnings"`
-	Assignment   *assignmentJSON  `json:"assignment"` // null when it is not known
+	ConfigBytes     int             `json:"configBytes"`
+	Command         pci.CommandBits `json:"command"`
+	Status          pci.StatusBits  `json:"status"`
+	Header          headerJSON      `json:"header"`
+	BARs            []pci.BAR       `json:"bars"`
+	ROM             *pci.ROM        `json:"rom,omitempty"`
+	Bridge          *pci.Bridge     `json:"bridge,omitempty"`
+	CardBus         *pci.CardBus    `json:"cardBus,omitempty"`
+	SecondaryStatus *pci.StatusBits `json:"secondaryStatus,omitempty"` // of the bus behind a bridge
+	Capabilities    []any           `json:"capabilities"`              // those of both lists
+	Warnings        []pci.Warning   `json:"warnings"`
+	Assignment      *assignmentJSON `json:"assignment"` // null when it is not known
 	// HostInterrupts is where Linux delivers what is enabled through VFIO at this moment, by this or another process.
 	HostInterrupts []hostInterruptJSON `json:"hostInterrupts"`
 }
 
-type commandJSON struct {
-	IO               bool `json:"io"`
-	Memory           bool `json:"memory"`
-	BusMaster        bool `json:"busMaster"`
-	InterruptDisable bool `json:"interruptDisable"`
+// headerJSON is the registers of the header that have no place elsewhere.
+type headerJSON struct {
+	Type          uint8 `json:"type"`
+	MultiFunction bool  `json:"multiFunction"`
+	CacheLineSize uint8 `json:"cacheLineSize"` // words of 4 bytes
+	LatencyTimer  uint8 `json:"latencyTimer"`
+	BIST          uint8 `json:"bist"`
+	MinGrant      uint8 `json:"minGrant"`
+	MaxLatency    uint8 `json:"maxLatency"`
 }
 
-type barJSON struct {
-	Index        int    `json:"index"`
-	Type         string `json:"type"`
-	Prefetchable bool   `json:"prefetchable"`
-	Address      string `json:"address"`
-}
-
-type capabilityJSON struct {
-	ID       string `json:"id"`
-	Extended bool   `json:"extended"`
-	Version  *uint8 `json:"version,omitempty"` // of extended capabilities
-	Offset   int    `json:"offset"`
-	Name     string `json:"name"`
-}
-
-type warningJSON struct {
-	Offset int    `json:"offset"`
-	Text   string `json:"text"`
+func newHeaderJSON(f *pci.Function) headerJSON {
+	return headerJSON{f.HeaderType, f.MultiFunction, f.CacheLineSize, f.LatencyTimer, f.BIST, f.MinGrant, f.MaxLatency}
 }
 
 type hostInterruptJSON struct {
@@ -64,15 +57,13 @@ type hostInterruptJSON struct {
 	Counts            map[string]uint64 `json:"counts"`
 }
 
-func (s *shown) json() shownDeviceJSON {
+func (s *shown) json(n naming) shownDeviceJSON {
 	f := s.function
 	j := shownDeviceJSON{
-		deviceJSON: newDeviceJSON(s.address, f), ConfigBytes: f.Size,
-		Command: commandJSON{
-			f.Command&pci.CommandIO != 0, f.Command&pci.CommandMemory != 0, f.Command&pci.CommandBusMaster != 0,
-			f.Command&pci.CommandINTxDisable != 0,
-		},
-		BARs: []barJSON{}, Capabilities: []capabilityJSON{}, Warnings: []warningJSON{}, HostInterrupts: []hostInterruptJSON{},
+		deviceJSON: newDeviceJSON(s.address, f, n), ConfigBytes: f.Size,
+		Command: f.Command.Bits(), Status: pci.StatusRegister(f.Status), Header: newHeaderJSON(f),
+		BARs: append([]pci.BAR{}, f.BARs...), ROM: f.ROM, Bridge: f.Bridge, CardBus: f.CardBus,
+		Capabilities: []any{}, Warnings: append([]pci.Warning{}, f.Warnings...), HostInterrupts: []hostInterruptJSON{},
 	}
 	if s.planned {
 		j.Assignment = newAssignmentJSON(s.list, s.kind)
@@ -80,17 +71,17 @@ func (s *shown) json() shownDeviceJSON {
 	if s.host != nil {
 		j.hostJSON = newHostJSON(*s.host)
 	}
-	for _, b := range f.BARs {
-		j.BARs = append(j.BARs, barJSON{b.Index, b.Type.String(), b.Prefetchable, fmt.Sprintf("0x%x", b.Address)})
+	switch {
+	case f.Bridge != nil:
+		j.SecondaryStatus = new(pci.StatusRegister(uint16(f.Bridge.SecondaryStatus)))
+	case f.CardBus != nil:
+		j.SecondaryStatus = new(pci.StatusRegister(uint16(f.CardBus.SecondaryStatus)))
 	}
 	for _, c := range f.Capabilities {
-		j.Capabilities = append(j.Capabilities, capabilityJSON{ID: fmt.Sprintf("0x%02x", uint8(c.ID)), Offset: c.Offset, Name: c.ID.String()})
+		j.Capabilities = append(j.Capabilities, c)
 	}
 	for _, c := range f.ExtendedCapabilities {
-		j.Capabilities = append(j.Capabilities, capabilityJSON{hex16(uint16(c.ID)), true, &c.Version, c.Offset, c.ID.String()})
-	}
-	for _, w := range f.Warnings {
-		j.Warnings = append(j.Warnings, warningJSON{w.Offset, w.Text})
+		j.Capabilities = append(j.Capabilities, c)
 	}
 	for _, l := range s.live {
 		j.HostInterrupts = append(j.HostInterrupts, hostInterruptJSON{
