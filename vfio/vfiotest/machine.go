@@ -102,7 +102,7 @@ func (k realKernel) Host() *host.Host { return k.host }
 func newMachine(t *testing.T, k vfio.Kernel) *Machine {
 	t.Helper()
 	h := k.Host()
-	cpus, err := h.AllowedCPUs()
+	cpus, err := h.OnlineCPUs()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,13 +46,17 @@ func (k *Kernel) Pwrite(fd int, p []byte, offset int64) (int, error) {
 }
 
 func (k *Kernel) access(call string, fd int, p []byte, offset int64, write bool) (int, error) {
-	f, err := enterFile[*deviceFile](k, call, fd)
+	err := k.enter(call)
 	defer k.mu.Unlock()
-	switch {
-	case err != nil && open(fd):
-		return 0, unix.EINVAL // other files of VFIO have no data
-	case err != nil:
+	if err != nil {
 		return 0, err
+	}
+	f, ok := k.files[fd].(*deviceFile)
+	switch {
+	case !ok && !open(fd):
+		return 0, unix.EBADF
+	case !ok: // other files of VFIO have no data
+		return 0, unix.EINVAL
 	case offset < 0 || offset>>regionShift >= uapi.PCINumRegions:
 		return 0, unix.EINVAL
 	case len(p) == 0:
@@ -152,14 +156,18 @@ func putLittleEndian(p []byte, v uint64) {
 
 // Mmap maps a part of a BAR.
 func (k *Kernel) Mmap(fd int, offset int64, length int) (uapi.Mapping, error) {
-	f, err := enterFile[*deviceFile](k, "Mmap", fd)
+	err := k.enter("Mmap")
 	defer k.mu.Unlock()
-	page := int64(os.Getpagesize())
-	switch {
-	case err != nil && open(fd):
-		return nil, unix.ENODEV // other files of VFIO cannot be mapped
-	case err != nil:
+	if err != nil {
 		return nil, err
+	}
+	page := int64(os.Getpagesize())
+	f, ok := k.files[fd].(*deviceFile)
+	switch {
+	case !ok && !open(fd):
+		return nil, unix.EBADF
+	case !ok: // other files of VFIO cannot be mapped
+		return nil, unix.ENODEV
 	case offset < 0 || offset%page != 0 || length <= 0 || offset>>regionShift > uapi.PCIBAR5RegionIndex:
 		return nil, unix.EINVAL
 	}

@@ -11,13 +11,21 @@ import (
 	"github.com/irqbridge/irqbridge/vfio/host"
 )
 
-// processCPUs are the CPUs that the process may use, which are the machine's.
+// processCPUs are the CPUs that the process may use, which are the machine's. Single threads of it, also its first one, may
+// have been bound to less, but hardly all.
 func processCPUs() host.CPUSet {
-	cpus, err := affinityOf(os.Getpid())
-	if err != nil || cpus.Empty() {
+	threads, _ := os.ReadDir("/proc/self/task")
+	var all host.CPUSet
+	for _, thread := range threads {
+		if id, err := strconv.Atoi(thread.Name()); err == nil {
+			cpus, _ := affinityOf(id) // none, when it has just ended
+			all = all.Or(cpus)
+		}
+	}
+	if all.Empty() {
 		return host.CPUSetOf(0)
 	}
-	return cpus
+	return all
 }
 
 // root is the tree of files.
