@@ -30,10 +30,7 @@ func (r *rig) reporting(n int) (connect.ServiceRoutine, <-chan *connect.Interrup
 		if !r.serve(n) {
 			return false
 		}
-		select {
-		case calls <- i:
-		default:
-		}
+		tell(calls, i)
 		return true
 	}, calls
 }
@@ -107,7 +104,7 @@ func acceptedRows(t *testing.T) {
 	onMachine(t, "062", func(t *testing.T, m *vfiotest.Machine) {
 		r := edu(t, m, pci.KindMSI)
 		contexts := make(chan any, 1)
-		r.connect(0, func(_ *connect.Interrupt, context any) bool { contexts <- context; return true })
+		r.connect(0, func(_ *connect.Interrupt, context any) bool { tell(contexts, context); return true })
 		r.trigger(0)
 		assert.Nil(t, received(t, contexts))
 	})
@@ -115,7 +112,7 @@ func acceptedRows(t *testing.T) {
 		r := edu(t, m, pci.KindMSI)
 		contexts := make(chan any, 1)
 		context := new(int)
-		r.connect(0, func(_ *connect.Interrupt, context any) bool { contexts <- context; return true },
+		r.connect(0, func(_ *connect.Interrupt, context any) bool { tell(contexts, context); return true },
 			func(p *connect.Parameters) { p.ServiceContext = context })
 		r.trigger(0)
 		assert.Same(t, context, received(t, contexts))
@@ -138,7 +135,7 @@ func acceptedRows(t *testing.T) {
 		p := r.params(0, nil)
 		same := make(chan bool, 1)
 		p.ServiceRoutine = func(i *connect.Interrupt, _ any) bool {
-			same <- *p.InterruptObject == i
+			tell(same, *p.InterruptObject == i)
 			return r.serve(0)
 		}
 		require.NoError(t, connect.Connect(p))

@@ -247,7 +247,7 @@ func affinityRows(t *testing.T) {
 				r.serve(n)
 				cpu, err := m.Host.CurrentCPU()
 				assert.NoError(t, err)
-				places <- cpu
+				tell(places, cpu)
 				return true
 			})
 			r.raise(n)

@@ -123,7 +123,7 @@ func disconnectRows(t *testing.T) {
 	onMachine(t, "161", func(t *testing.T, m *vfiotest.Machine) {
 		r := edu(t, m, pci.KindMSI)
 		results := make(chan error, 1)
-		i := r.connect(0, func(i *connect.Interrupt, _ any) bool { results <- disconnect(i); return true })
+		i := r.connect(0, func(i *connect.Interrupt, _ any) bool { tell(results, disconnect(i)); return true })
 		r.trigger(0)
 		bugCheck(t, received(t, results), connect.DriverViolation, 1, uint64(i.Descriptor().Level), 0)
 		r.trigger(0)
@@ -134,7 +134,7 @@ func disconnectRows(t *testing.T) {
 		a, b := edu(t, m, pci.KindMSI), open(t, m, m.EDU2, connect.Policy{Kind: pci.KindMSI})
 		other := a.connect(0, claim)
 		results := make(chan error, 1)
-		b.connect(0, func(*connect.Interrupt, any) bool { results <- disconnect(other); return true })
+		b.connect(0, func(*connect.Interrupt, any) bool { tell(results, disconnect(other)); return true })
 		b.trigger(0)
 		bugCheck(t, received(t, results), connect.DriverViolation)
 		a.disconnect(other)
@@ -202,8 +202,8 @@ func disconnectRows(t *testing.T) {
 		closed := make(chan error, 1)
 		threads := make(chan int, 1)
 		i := r.connect(0, func(*connect.Interrupt, any) bool {
-			threads <- unix.Gettid()
-			closed <- r.dev.Close()
+			tell(threads, unix.Gettid())
+			tell(closed, r.dev.Close())
 			return true
 		})
 		r.trigger(0)
@@ -246,10 +246,7 @@ func stormRounds(t *testing.T, m *vfiotest.Machine, rounds int) {
 				late.Add(1)
 			}
 			calls.Add(1)
-			select {
-			case served <- struct{}{}:
-			default:
-			}
+			tell(served, struct{}{})
 			return true
 		})
 		armed.Store(true)
@@ -281,7 +278,7 @@ func TestDispatchersLeaveNothing(t *testing.T) {
 			tids := make(chan int, 1)
 			var all []*connect.Interrupt
 			for n := range r.messages {
-				all = append(all, r.connect(n, func(*connect.Interrupt, any) bool { tids <- unix.Gettid(); return true }))
+				all = append(all, r.connect(n, func(*connect.Interrupt, any) bool { tell(tids, unix.Gettid()); return true }))
 				r.trigger(n)
 				tid = received(t, tids)
 			}

@@ -57,7 +57,7 @@ func servedOn(t *testing.T, m *vfiotest.Machine, address pci.Address, p connect.
 		if !r.serve(n) {
 			return false
 		}
-		served <- struct{}{}
+		tell(served, struct{}{})
 		return true
 	})
 	a := i.Affinity()
@@ -219,7 +219,7 @@ func dispatchRows(t *testing.T) {
 		k.set(func(k *altered) {
 			k.setIRQs = func(call setIRQs) (int, error, bool) {
 				if call.flags&actionUnmask != 0 {
-					early <- running.Load()
+					tell(early, running.Load())
 				}
 				return 0, nil, false
 			}
@@ -336,7 +336,7 @@ func dispatchRows(t *testing.T) {
 		threads := make(chan int, 1)
 		var first int
 		for n := range r.messages {
-			r.connect(n, func(*connect.Interrupt, any) bool { threads <- unix.Gettid(); return true })
+			r.connect(n, func(*connect.Interrupt, any) bool { tell(threads, unix.Gettid()); return true })
 			r.trigger(n)
 			tid := received(t, threads)
 			if n == 0 {

@@ -221,7 +221,7 @@ func FuzzFullySpecified(f *testing.F) {
 		}
 		p := connect.FullySpecified(d)
 		assert.EqualValues(t, 1, p.Version)
-		assert.EqualValues(t, uint32(b[8])|uint32(b[9])<<8|uint32(b[10])<<16|uint32(b[11])<<24, p.Vector)
+		assert.Equal(t, uint32(b[8])|uint32(b[9])<<8|uint32(b[10])<<16|uint32(b[11])<<24, p.Vector)
 		assert.Equal(t, b[4], p.Irql)
 		assert.Equal(t, b[4], p.SynchronizeIrql)
 		assert.Equal(t, b[1] == 3, p.ShareVector)

@@ -249,7 +249,7 @@ func refusedRows(t *testing.T) {
 		inner := r.params(1, never(t))
 		*inner.InterruptObject = new(connect.Interrupt)
 		result := make(chan error, 1)
-		i := r.connect(0, func(*connect.Interrupt, any) bool { result <- connect.Connect(inner); return true })
+		i := r.connect(0, func(*connect.Interrupt, any) bool { tell(result, connect.Connect(inner)); return true })
 		r.trigger(0)
 		bugCheck(t, received(t, result), connect.DriverViolation, 1, uint64(i.Descriptor().Level), 0)
 		assert.Nil(t, *inner.InterruptObject)

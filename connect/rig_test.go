@@ -46,6 +46,15 @@ func received[T any](t testing.TB, c <-chan T) T {
 	}
 }
 
+// tell is how a service routine reports: it does not wait. The device may call it without having been asked to, as
+// e1000e does when its link comes up.
+func tell[T any](c chan<- T, v T) {
+	select {
+	case c <- v:
+	default:
+	}
+}
+
 // rig is an opened device with assigned interrupts, and its registers.
 type rig struct {
 	testing.TB

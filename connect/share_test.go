@@ -42,7 +42,7 @@ func (c *recorder) walk(r *rig, n, other int) []int {
 	c.mu.Lock()
 	c.calls = nil
 	c.mu.Unlock()
-	i := r.connect(other, func(*connect.Interrupt, any) bool { over <- struct{}{}; return true })
+	i := r.connect(other, func(*connect.Interrupt, any) bool { tell(over, struct{}{}); return true })
 	r.trigger(n)
 	r.trigger(other)
 	received(r, over)
