@@ -34,16 +34,6 @@ func newDrivers() []*driver {
 	}
 }
 
-// driver returns the driver of a name; nil when there is none.
-func (k *Kernel) driver(name string) *driver {
-	for _, d := range k.drivers {
-		if d.name == name {
-			return d
-		}
-	}
-	return nil
-}
-
 // matches tells whether the driver is tried on the function: the one that driver_override names is, and without it one
 // that knows the IDs.
 func (d *driver) matches(f *function) bool {

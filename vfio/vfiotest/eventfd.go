@@ -70,9 +70,7 @@ func (k *Kernel) newResample(event *eventfd, unmask func()) (*resample, error) {
 		return nil, unix.ENOMEM
 	}
 	r := &resample{event: event, quit: quit}
-	k.resamples.Add(1)
-	go func() {
-		defer k.resamples.Done()
+	k.resamples.Go(func() {
 		for r.wait() {
 			k.mu.Lock()
 			if !r.done {
@@ -85,7 +83,7 @@ func (k *Kernel) newResample(event *eventfd, unmask func()) (*resample, error) {
 		r.ended = true
 		event.put()
 		closeQuietly(quit)
-	}()
+	})
 	return r, nil
 }
 

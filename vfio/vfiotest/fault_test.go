@@ -278,13 +278,11 @@ func TestConcurrency(t *testing.T) {
 		func(i int) { _ = m.Host.SetAffinity(20, host.CPUSetOf(m.CPUs.CPUs()[i%m.CPUs.Len()])) },
 		func(int) { _, _ = r.k.Pread(r.device, make([]byte, 256), uapi.PCIConfigRegionIndex<<40) },
 	} {
-		all.Add(1)
-		go func() {
-			defer all.Done()
+		all.Go(func() {
 			for i := range 50 {
 				work(i)
 			}
-		}()
+		})
 	}
 	all.Wait()
 	// Whatever the order was: with the eventfd in place and the cause raised, an unmask tells.

@@ -77,8 +77,7 @@ func errno(err error) string {
 	if err == nil {
 		return "ok"
 	}
-	var e unix.Errno
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[unix.Errno](err); ok {
 		return unix.ErrnoName(e)
 	}
 	return err.Error()

@@ -2,6 +2,7 @@ package vfiotest
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"strconv"
 	"strings"
@@ -211,35 +212,30 @@ func (f *function) devicePath() string {
 func (f *function) dir() map[string]node {
 	k := f.kernel
 	up := strings.Repeat("../", strings.Count(f.devicePath(), "/")+1)
-	hex := func(off, width int) node {
-		return text(fmt.Sprintf("0x%0*x\n", 2*width, littleEndian(f.config[off:off+width])))
-	}
-	enabled := "0\n"
-	if f.enables > 0 && f.device == nil {
-		enabled = fmt.Sprintf("%d\n", f.enables)
-	}
 	entries := k.childrenOf(f)
-	for name, n := range map[string]node{
-		"vendor":           hex(0x00, 2),
-		"device":           hex(0x02, 2),
-		"subsystem_vendor": text(f.subsystem(0)),
-		"subsystem_device": text(f.subsystem(2)),
-		"class":            hex(0x09, 3),
-		"revision":         hex(0x08, 1),
-		"config":           {read: f.configFile},
-		"enable":           text(enabled),
-		"irq":              text(fmt.Sprintf("%d\n", f.currentIRQ())),
-		"numa_node":        text("-1\n"),
-		"local_cpulist":    text(k.cpus.List() + "\n"),
-		"power_state":      text(f.powerState() + "\n"),
-		"modalias":         text(f.modalias()),
-		"driver_override":  {read: f.readOverride, write: f.writeOverride},
-		"subsystem":        {link: up + "bus/pci"},
-	} {
-		entries[name] = n
+	// Every look at a device's directory comes here: what takes time is left to the reading of the file.
+	hex := func(name string, off, width int) {
+		entries[name] = node{read: func() string {
+			return fmt.Sprintf("0x%0*x\n", 2*width, littleEndian(f.config[off:off+width]))
+		}}
 	}
+	hex("vendor", 0x00, 2)
+	hex("device", 0x02, 2)
+	hex("class", 0x09, 3)
+	hex("revision", 0x08, 1)
+	entries["subsystem_vendor"] = node{read: func() string { return f.subsystem(0) }}
+	entries["subsystem_device"] = node{read: func() string { return f.subsystem(2) }}
+	entries["config"] = node{read: f.configFile}
+	entries["enable"] = node{read: f.enableCount}
+	entries["irq"] = node{read: func() string { return strconv.Itoa(f.currentIRQ()) + "\n" }}
+	entries["numa_node"] = text("-1\n")
+	entries["local_cpulist"] = node{read: func() string { return k.cpus.List() + "\n" }}
+	entries["power_state"] = node{read: func() string { return f.powerState() + "\n" }}
+	entries["modalias"] = node{read: f.modalias}
+	entries["driver_override"] = node{read: f.readOverride, write: f.writeOverride}
+	entries["subsystem"] = node{link: up + "bus/pci"}
 	if !f.isBridge() { // whose windows are not modelled
-		entries["resource"] = text(f.resources())
+		entries["resource"] = node{read: f.resources}
 	}
 	if f.reset != resetNone {
 		entries["reset_method"] = text(string(f.reset) + "\n")
@@ -271,6 +267,14 @@ func (f *function) dir() map[string]node {
 		entries["msi_irqs"] = directory(irqs)
 	}
 	return entries
+}
+
+// enableCount is how often the function was enabled, which VFIO hides.
+func (f *function) enableCount() string {
+	if f.device != nil {
+		return "0\n"
+	}
+	return strconv.Itoa(f.enables) + "\n"
 }
 
 // configFile is what the attribute config holds: the hardware's configuration space.
