@@ -2,7 +2,6 @@ package vfiotest
 
 import (
 	"fmt"
-	"maps"
 	"os"
 	"strconv"
 	"strings"
@@ -226,7 +225,7 @@ func (f *function) dir() map[string]node {
 	entries["subsystem_vendor"] = node{read: func() string { return f.subsystem(0) }}
 	entries["subsystem_device"] = node{read: func() string { return f.subsystem(2) }}
 	entries["config"] = node{read: f.configFile}
-	entries["enable"] = node{read: f.enableCount}
+	entries["enable"] = node{read: func() string { return strconv.Itoa(f.enables) + "\n" }}
 	entries["irq"] = node{read: func() string { return strconv.Itoa(f.currentIRQ()) + "\n" }}
 	entries["numa_node"] = text("-1\n")
 	entries["local_cpulist"] = node{read: func() string { return k.cpus.List() + "\n" }}
@@ -267,14 +266,6 @@ func (f *function) dir() map[string]node {
 		entries["msi_irqs"] = directory(irqs)
 	}
 	return entries
-}
-
-// enableCount is how often the function was enabled, which VFIO hides.
-func (f *function) enableCount() string {
-	if f.device != nil {
-		return "0\n"
-	}
-	return strconv.Itoa(f.enables) + "\n"
 }
 
 // configFile is what the attribute config holds: the hardware's configuration space.
