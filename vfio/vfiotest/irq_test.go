@@ -1,7 +1,6 @@
 package vfiotest_test
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"strconv"
