@@ -94,6 +94,12 @@ func TestDriverCore(t *testing.T) {
 		write(override, "")
 		read(override)
 
+		// A driver that is forced on a device that it does not know.
+		write(override, "e1000e")
+		write("drivers/e1000e/bind", edu)
+		fmt.Fprintf(&b, "driver %q\n", driverOf(t, m, m.EDU))
+		write(override, "\n")
+
 		write("drivers/e1000e/unbind", nic)
 		fmt.Fprintf(&b, "driver %q\n", driverOf(t, m, m.E1000E))
 		write("drivers/e1000e/unbind", nic)
@@ -121,8 +127,8 @@ func TestDriverCore(t *testing.T) {
 // What sysfs shows of a device through the stations of its life.
 func TestSysfs(t *testing.T) {
 	attributes := []string{
-		"vendor", "device", "subsystem_vendor", "subsystem_device", "class", "revision", "irq", "numa_node", "power_state", "driver_override",
-		"resource", "modalias", "local_cpulist", "reset_method",
+		"vendor", "device", "subsystem_vendor", "subsystem_device", "class", "revision", "enable", "irq", "numa_node", "power_state", "driver_override",
+		"resource", "modalias", "reset_method",
 	}
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
 		s := files(t, m)

@@ -252,23 +252,25 @@ func TestAffinityErrors(t *testing.T) {
 		r, e := openRaw(t, m, m.E1000E), newEvent(t)
 		r.enable(msix, 0, e.fd)
 		dir := fmt.Sprintf("/proc/irq/%d", r.hostIRQ(pci.KindMSIX, 0).Number)
+		cpus := m.CPUs.CPUs()
+		first, beyond := cpus[0], cpus[len(cpus)-1]+1
 		for _, c := range []struct {
 			file, text string
 			want       string
 		}{
-			{"smp_affinity_list", "0\n", "ok"},
-			{"smp_affinity_list", "0", "ok"},
-			{"smp_affinity_list", fmt.Sprint(m.CPUs.CPUs()[m.CPUs.Len()-1] + 1), "ERANGE"},
+			{"smp_affinity_list", fmt.Sprintf("%d\n", first), "ok"},
+			{"smp_affinity_list", strconv.Itoa(first), "ok"},
+			{"smp_affinity_list", strconv.Itoa(beyond), "ERANGE"},
 			{"smp_affinity_list", "8191", "ERANGE"},
 			{"smp_affinity_list", "", "EINVAL"},
 			{"smp_affinity_list", "\n", "EINVAL"},
 			{"smp_affinity_list", "nonsense", "EINVAL"},
 			{"smp_affinity_list", "1-0", "EINVAL"},
-			{"smp_affinity", "1\n", "ok"},
+			{"smp_affinity", host.CPUSetOf(first).Mask() + "\n", "ok"},
 			{"smp_affinity", "0", "EINVAL"},
 			{"smp_affinity", "x", "EINVAL"},
-			{"smp_affinity", "100000000", "EOVERFLOW"},
-			{"smp_affinity", "1,00000000,00000000", "EOVERFLOW"},
+			{"smp_affinity", host.CPUSetOf(beyond + 32).Mask(), "EOVERFLOW"},
+			{"smp_affinity", host.CPUSetOf(beyond + 64).Mask(), "EOVERFLOW"},
 		} {
 			assert.Equal(t, c.want, errno(r.writeFile(dir+"/"+c.file, c.text)), "%q to %s", c.text, c.file)
 		}
