@@ -11,6 +11,7 @@ import (
 // the real kernel.
 func TestConformance(t *testing.T) {
 	t.Run("B", mappingRows)
+	t.Run("C", descriptorRows)
 	t.Run("D", acceptedRows)
 	t.Run("E", refusedRows)
 	t.Run("F", sharingRows)

@@ -114,7 +114,8 @@ func (d *device) arm(s *source) error {
 }
 
 // armLine enables the line and makes sure that it is seen if it is asserted already. Not every interrupt controller
-// looks at the level of a line when it is switched on (QEMU's I/O APIC does not); an unmask looks, at the device.
+// looks at the level of a line when it is switched on (QEMU's I/O APIC does not); an unmask looks, at the device. If the
+// line has fired already, the service routine may be called once more than it would be.
 func (d *device) armLine(s *source) error {
 	if err := d.vfio.EnableIRQs(vfio.INTx, 0, []int{s.eventfd.fd}); err != nil {
 		return err

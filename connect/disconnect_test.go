@@ -215,6 +215,19 @@ func disconnectRows(t *testing.T) {
 	})
 }
 
+// A kernel that refuses to disarm is reported; the interrupt is disconnected all the same.
+func TestDisconnectReportsTheKernel(t *testing.T) {
+	m, k := alter(t)
+	r := edu(t, m, pci.KindINTx)
+	i := r.connect(0, never(t))
+	k.set(func(k *altered) { k.setIRQs = func(setIRQs) (int, error, bool) { return 0, unix.EIO, true } })
+	err := disconnect(i)
+	require.ErrorIs(t, err, connect.StatusUnsuccessful)
+	require.ErrorIs(t, err, unix.EIO)
+	require.ErrorIs(t, disconnect(i), connect.StatusInvalidParameter, "it is gone")
+	k.set(func(k *altered) { k.setIRQs = nil })
+}
+
 // stormRounds connects and disconnects while the messages fire without a pause, and counts what is left at the end.
 func stormRounds(t *testing.T, m *vfiotest.Machine, rounds int) {
 	r := e1000e(t, m)

@@ -231,6 +231,27 @@ func TestDispatcherRefusesCPUsThatAreNotThere(t *testing.T) {
 	assert.ErrorContains(t, err, "4000")
 }
 
+// When the kernel refuses to wait, the sources are silenced and say why, and all can still be taken down.
+func TestDispatcherThatCannotWait(t *testing.T) {
+	d := startUnstoppedDispatcher(t)
+	s := messageSource(t, d, func(*Interrupt, any) bool { t.Error("served"); return true })
+	s.kind = pci.KindINTx // which has nothing to disarm
+	null, err := unix.Open("/dev/null", unix.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(null)
+	old, err := unix.FcntlInt(uintptr(d.epoll), unix.F_DUPFD_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(old)
+	require.NoError(t, unix.Dup3(null, d.epoll, unix.O_CLOEXEC))
+	d.wake()
+	received(t, d.done)
+	require.ErrorIs(t, (*s.chain.Load())[0].Err(), unix.EINVAL)
+	require.ErrorContains(t, d.add(s), "has ended")
+	d.remove(s)
+	assert.True(t, d.idle())
+	d.stop()
+}
+
 func TestDispatcherOutOfFiles(t *testing.T) {
 	var old unix.Rlimit
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &old))

@@ -1,5 +1,8 @@
 package connect
 
+// CheckOn is what Connect says of the parameters before it looks at the device, on another architecture.
+func CheckOn(arch string, p *Parameters) error { return p.check(arch) }
+
 // TakeVectors takes n vectors, as other devices would, and returns how to give them back.
 func TakeVectors(n int) (giveBack func()) {
 	var taken []uint32

@@ -211,6 +211,50 @@ func mappingRows(t *testing.T) {
 	})
 }
 
+// descriptorRows are the rows of group C that FromDescriptor decides. What is a warning only is accepted.
+func descriptorRows(t *testing.T) {
+	good := pci.TranslatedDescriptor{
+		Type: pci.ResourceInterrupt, Share: pci.ShareShared, Level: 9, Vector: 0x91, Affinity: 0xF,
+	}
+	for _, c := range []struct {
+		row    string
+		change func(d *pci.TranslatedDescriptor)
+		refuse string
+	}{
+		{"044", func(d *pci.TranslatedDescriptor) { d.Vector = 0 }, "vector 0"},
+		{"045", func(d *pci.TranslatedDescriptor) { d.Vector = pci.MessageToken }, "token"},
+		{"046", func(d *pci.TranslatedDescriptor) { d.Level = 16 }, "level"},
+		{"047", func(d *pci.TranslatedDescriptor) { d.Level = 0x100 }, "level"},
+		{"048", func(d *pci.TranslatedDescriptor) { d.Level = 1 }, "level 1"},
+		{"048", func(d *pci.TranslatedDescriptor) { d.Level = 2 }, "level 2"},
+		{"048", func(d *pci.TranslatedDescriptor) { d.Level = 3 }, ""},
+		{"048", func(d *pci.TranslatedDescriptor) { d.Level = 11 }, ""},
+		{"048", func(d *pci.TranslatedDescriptor) { d.Level = 12 }, ""},
+		{"048", func(d *pci.TranslatedDescriptor) { d.Level = 15 }, ""},
+		{"049", func(d *pci.TranslatedDescriptor) { d.Affinity = 0 }, "affinity 0"},
+		{"050", func(d *pci.TranslatedDescriptor) { d.Share = 0 }, "share disposition 0"},
+		{"050", func(d *pci.TranslatedDescriptor) { d.Share = 4 }, "share disposition 4"},
+		{"050", func(d *pci.TranslatedDescriptor) { d.Share = 2 }, ""},
+		{"051", func(d *pci.TranslatedDescriptor) { d.Flags = pci.InterruptMessage }, "latched"},
+		{"052", func(d *pci.TranslatedDescriptor) { d.Flags = pci.InterruptLatched }, ""},
+		{"053", func(d *pci.TranslatedDescriptor) { d.Group, d.Affinity = 0xFFFF, ^uint64(0) }, ""},
+		{"055", func(d *pci.TranslatedDescriptor) { d.Flags = 0x40 }, ""},
+	} {
+		t.Run(c.row, func(t *testing.T) {
+			d := good
+			c.change(&d)
+			p, err := connect.FromDescriptor(d)
+			if c.refuse != "" {
+				require.ErrorContains(t, err, c.refuse)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, d.Vector, p.Vector)
+			assert.Equal(t, d.Affinity, p.ProcessorEnableMask)
+		})
+	}
+}
+
 // FuzzFullySpecified holds the mapping to the page's rules, written down a second time.
 func FuzzFullySpecified(f *testing.F) {
 	f.Add([]byte("\x02\x03\x00\x00\x09\x00\x00\x00\x91\x00\x00\x00\x0f\x00\x00\x00\x00\x00\x00\x00"))

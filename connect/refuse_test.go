@@ -126,6 +126,13 @@ func refusedRows(t *testing.T) {
 		require.NoError(t, connect.Connect(p))
 		require.NotNil(t, *p.InterruptObject)
 	})
+	onMachine(t, "086", func(t *testing.T, m *vfiotest.Machine) {
+		p := edu(t, m, pci.KindINTx).params(0, never(t))
+		p.FloatingSave = true
+		require.ErrorIs(t, connect.CheckOn("386", p), connect.StatusInvalidParameter)
+		require.NoError(t, connect.CheckOn("amd64", p))
+		require.NoError(t, connect.CheckOn("arm64", p))
+	})
 	t.Run("088", func(t *testing.T) {
 		m, k := alter(t)
 		k.set(func(k *altered) { k.online = host.CPUSetOf(0, 1, 2, 3, 4, 5, 6, 7) })
