@@ -33,6 +33,20 @@ type translatedJSON struct {
 	Bytes            string `json:"bytes"`
 }
 
+func newRawJSON(d pci.RawDescriptor) rawJSON {
+	return rawJSON{
+		uint8(d.Type), uint8(d.Share), fmt.Sprintf("0x%x", uint16(d.Flags)), d.Level, d.Group, d.MessageCount,
+		fmt.Sprintf("0x%x", d.Vector), fmt.Sprintf("0x%x", d.Affinity), encoded(d),
+	}
+}
+
+func newTranslatedJSON(d pci.TranslatedDescriptor) translatedJSON {
+	return translatedJSON{
+		uint8(d.Type), uint8(d.Share), fmt.Sprintf("0x%x", uint16(d.Flags)), d.Level, d.Group, d.Vector,
+		fmt.Sprintf("0x%x", d.Affinity), encoded(d),
+	}
+}
+
 // messageParametersJSON is the mapping of one interrupt of a list.
 type messageParametersJSON struct {
 	Message int `json:"message"`
@@ -51,16 +65,10 @@ type assignmentJSON struct {
 func newAssignmentJSON(l pci.ResourceList, kind pci.Kind) *assignmentJSON {
 	j := &assignmentJSON{Planned: true, Kind: kindName(kind), Raw: []rawJSON{}, Translated: []translatedJSON{}, Parameters: []messageParametersJSON{}}
 	for _, d := range l.Raw {
-		j.Raw = append(j.Raw, rawJSON{
-			uint8(d.Type), uint8(d.Share), fmt.Sprintf("0x%x", uint16(d.Flags)), d.Level, d.Group, d.MessageCount,
-			fmt.Sprintf("0x%x", d.Vector), fmt.Sprintf("0x%x", d.Affinity), encoded(d),
-		})
+		j.Raw = append(j.Raw, newRawJSON(d))
 	}
 	for _, d := range l.Translated {
-		j.Translated = append(j.Translated, translatedJSON{
-			uint8(d.Type), uint8(d.Share), fmt.Sprintf("0x%x", uint16(d.Flags)), d.Level, d.Group, d.Vector,
-			fmt.Sprintf("0x%x", d.Affinity), encoded(d),
-		})
+		j.Translated = append(j.Translated, newTranslatedJSON(d))
 	}
 	for _, m := range l.Expand() {
 		j.Parameters = append(j.Parameters, messageParametersJSON{m.Index, newParametersJSON(parameters(m.Translated))})

@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -87,13 +86,9 @@ func (a *app) mapLine(line string, bits pci.Bits, asJSON bool) error {
 	if digits == "" || digits[0] == '#' {
 		return nil
 	}
-	b, err := hex.DecodeString(digits)
-	var invalid hex.InvalidByteError
-	switch {
-	case errors.As(err, &invalid):
-		return fmt.Errorf("%q is no hexadecimal digit", rune(invalid))
-	case err != nil:
-		return fmt.Errorf("%d hexadecimal digits, which are no whole bytes", len(digits))
+	b, err := parseHex(digits)
+	if err != nil {
+		return err
 	}
 	d, err := pci.DecodeTranslated(b, bits)
 	if err != nil {

@@ -160,21 +160,9 @@ func missing(f *pci.Function) string {
 const dumpHint = "lspci -xxxx > FILE, as root"
 
 func (a *app) showDump(file string, print func([]shown) error) error {
-	in := a.stdin
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return &failure{exitFailed, err, dumpHint}
-		}
-		defer func() { _ = f.Close() }()
-		in = f
-	}
-	dumps, err := pci.ReadDump(in)
+	dumps, err := a.readDump(file)
 	if err != nil {
-		if file == "-" {
-			file = "standard input"
-		}
-		return &failure{exitFailed, fmt.Errorf("%s: %w", file, err), dumpHint}
+		return err
 	}
 	code := exitOK
 	var devices []shown
@@ -207,6 +195,24 @@ func (a *app) showDump(file string, print func([]shown) error) error {
 		a.next("make the dump as root with lspci -xxxx")
 	}
 	return exit(code)
+}
+
+// readDump reads the text of lspci -xxxx.
+func (a *app) readDump(file string) ([]pci.Dump, error) {
+	in := a.stdin
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, &failure{exitFailed, err, dumpHint}
+		}
+		defer func() { _ = f.Close() }()
+		in = f
+	}
+	dumps, err := pci.ReadDump(in)
+	if err != nil {
+		return nil, &failure{exitFailed, fmt.Errorf("%s: %w", inputName(file), err), dumpHint}
+	}
+	return dumps, nil
 }
 
 // plan works out what connect would get. A device whose interrupts make no sense, or are not known, is shown without.
