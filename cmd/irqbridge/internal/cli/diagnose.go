@@ -88,7 +88,7 @@ func (e *evidence) explain() (cause, next string) {
 		return fmt.Sprintf("the line is still asserted after service, so that the kernel signals without end (%s, %s)",
 				plural(int(e.calls), "call"), status),
 			"check the acknowledge steps in the profile"
-	case e.claimed >= e.raised:
+	case e.raised > 0 && e.claimed >= e.raised:
 		return fmt.Sprintf("they were serviced, but later than %v: the CPUs are overloaded", serviceDeadline),
 			"choose other CPUs with --cpus"
 	case e.calls > 0 && e.claimed == 0:

@@ -552,6 +552,23 @@ func TestWhatWasNotEnabledIsNotDisabled(t *testing.T) {
 	assert.EqualValues(t, 0x12345, ivar)
 }
 
+func TestADeviceThatVanishesIsToldInLines(t *testing.T) {
+	for _, args := range [][]string{{"--kind", "intx", "--duration", "10s"}, {"--kind", "msix", "--raise", "1000000"}} {
+		m := vfiotest.FakeMachine(t)
+		require.Zero(t, irqbridge(t, m, "bind", m.E1000E.String()).code) // there will be nothing to give back
+		ctx, cancel := context.WithCancel(context.Background())
+		vanish := &notifier{func() { m.Fake.Remove(m.E1000E); cancel() }}
+		r := irqbridgeUntil(ctx, t, m, vanish, append([]string{"connect", m.E1000E.String(), "--json"}, args...)...)
+		assert.Equal(t, 1, r.code)
+		assert.Contains(t, r.stderr, "register IMC: write 4 bytes at 0xd8 of BAR 0: the device does not answer")
+		assert.NotContains(t, r.stderr, "message 0: they were", "nothing was raised")
+		assert.NotContains(t, r.stderr, "message 0: the status", "the line is not stuck")
+		for line := range strings.Lines(r.stderr) {
+			assert.Regexp(t, "^(irqbridge|next): ", line)
+		}
+	}
+}
+
 // TestAnErrorKeepsWhatWasGoingOn: the kernel's refusal alone does not say at what.
 func TestAnErrorKeepsWhatWasGoingOn(t *testing.T) {
 	m := vfiotest.FakeMachine(t)

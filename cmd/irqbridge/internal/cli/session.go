@@ -278,14 +278,18 @@ func (r *row) raiseOnce() (serviced bool, err error) {
 // routine. What is raised before gets through at the unmask, but not as an interrupt of the host's: /proc/interrupts
 // does not count it. It returns false when that does not come: the kernel does not unmask a line that is still asserted
 // but signals again at once, so that the service routine is called for ever and its calls say nothing about what is
-// raised. A kernel that masks otherwise than by COMMAND.INTxDisable is not waited for.
+// raised. A kernel that masks otherwise than by COMMAND.INTxDisable is not waited for, nor a device that does not answer.
 func (s *session) awaitUnmask() bool {
 	if s.resources.Kind != pci.KindINTx || s.stuck {
 		return !s.stuck
 	}
 	for begin := time.Now(); time.Since(begin) < serviceDeadline; runtime.Gosched() {
 		config, err := s.device.Host().Config(s.device.Address())
-		if err != nil || len(config) < 6 || pci.Command(binary.LittleEndian.Uint16(config[4:]))&pci.CommandINTxDisable == 0 {
+		if err != nil || len(config) < 6 {
+			return true
+		}
+		command := pci.Command(binary.LittleEndian.Uint16(config[4:]))
+		if command&pci.CommandINTxDisable == 0 || command == 0xffff {
 			return true
 		}
 	}

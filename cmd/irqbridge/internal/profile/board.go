@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -129,15 +130,16 @@ func (b *Board) Enable(messages int) error {
 	return nil
 }
 
-// Disable switches the device's interrupts off, messages-1 to 0 first. It goes on after a failure and returns all of them.
+// Disable switches the device's interrupts off, messages-1 to 0 first. It goes on after a failure and returns the first: a
+// device that does not answer fails all of them.
 func (b *Board) Disable(messages int) error {
-	var errs []error
+	var first error
 	for m := messages - 1; m >= 0; m-- {
 		if h := b.handlers[m]; h != nil {
-			errs = append(errs, run(h.disable, 0))
+			first = cmp.Or(first, run(h.disable, 0))
 		}
 	}
-	return errors.Join(append(errs, run(b.disable, 0))...)
+	return cmp.Or(first, run(b.disable, 0))
 }
 
 // CanRaise tells whether the profile knows how to make the device interrupt.
