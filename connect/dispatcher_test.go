@@ -74,10 +74,15 @@ func startUnstoppedDispatcher(t testing.TB) *dispatcher {
 // messageSource puts a message with the given service routines into a dispatcher, as Connect does.
 func messageSource(t testing.TB, d *dispatcher, routines ...ServiceRoutine) *source {
 	t.Helper()
+	return sourceOf(t, d, pci.KindMSI, routines...)
+}
+
+func sourceOf(t testing.TB, d *dispatcher, kind pci.Kind, routines ...ServiceRoutine) *source {
+	t.Helper()
 	fd, err := newEventFD()
 	require.NoError(t, err)
 	t.Cleanup(fd.close)
-	s := &source{device: &device{}, kind: pci.KindMSI, latched: true, eventfd: fd, dispatcher: d}
+	s := &source{device: &device{}, kind: kind, latched: true, eventfd: fd, dispatcher: d}
 	var chain []*Interrupt
 	for _, r := range routines {
 		i := &Interrupt{source: s, routine: r, synchronizeIRQL: 9}
@@ -234,8 +239,8 @@ func TestDispatcherRefusesCPUsThatAreNotThere(t *testing.T) {
 // When the kernel refuses to wait, the sources are silenced and say why, and all can still be taken down.
 func TestDispatcherThatCannotWait(t *testing.T) {
 	d := startUnstoppedDispatcher(t)
-	s := messageSource(t, d, func(*Interrupt, any) bool { t.Error("served"); return true })
-	s.kind = pci.KindINTx // which has nothing to disarm
+	// A line, which has nothing to disarm.
+	s := sourceOf(t, d, pci.KindINTx, func(*Interrupt, any) bool { t.Error("served"); return true })
 	null, err := unix.Open("/dev/null", unix.O_CLOEXEC, 0)
 	require.NoError(t, err)
 	defer unix.Close(null)
