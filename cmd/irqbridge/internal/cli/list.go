@@ -119,18 +119,13 @@ func (a *app) list(asJSON bool, n naming, wanted func(host.Device) bool) error {
 	return exit(code)
 }
 
-// function decodes a device's configuration space as the hardware has it.
+// function decodes a device's configuration space as the hardware has it, and adds the sizes of the BARs, which are not
+// in it. Where the kernel does not give them they are not known.
 func (a *app) function(address pci.Address) (*pci.Function, error) {
 	config, err := a.host.Config(address)
 	if err != nil {
 		return nil, err
 	}
-	return a.decode(address, config)
-}
-
-// decode decodes configuration space and adds what it does not have, the sizes of the BARs. Where the kernel does not
-// give them, as in a host that is only half there, the sizes are not known.
-func (a *app) decode(address pci.Address, config []byte) (*pci.Function, error) {
 	f, err := pci.Decode(config)
 	if err != nil {
 		return nil, err

@@ -50,25 +50,28 @@ bytes, 256 bytes and all of configuration space as lspci does, for lspci -F to r
 			if bytes > 0 && (asJSON || depth > 0) {
 				return usage("-x prints bytes and nothing else: leave out --json and -v")
 			}
-			print := func(devices []shown) error {
-				switch n := a.naming(numbers); {
-				case bytes > 0:
-					return a.printBytes(devices, n, bytes)
-				case asJSON:
-					a.printShownJSON(devices, n)
-				default:
-					a.printShown(devices, view{n, depth})
+			read := func() ([]pci.Dump, error) { return a.readDump(dump) }
+			show := func(print func([]shown)) error { return a.showDump(dump, print) }
+			if len(args) > 0 {
+				address, err := parseAddress(args[0])
+				if err != nil {
+					return err
 				}
-				return nil
+				read = func() ([]pci.Dump, error) { return a.bytesOf(address) }
+				show = func(print func([]shown)) error { return a.showDevice(address, print) }
 			}
-			if len(args) == 0 {
-				return a.showDump(dump, print)
+			n := a.naming(numbers)
+			switch {
+			case bytes > 0:
+				dumps, err := read()
+				if err != nil {
+					return err
+				}
+				return a.showBytes(dumps, n, bytes)
+			case asJSON:
+				return show(func(devices []shown) { a.printShownJSON(devices, n) })
 			}
-			address, err := parseAddress(args[0])
-			if err != nil {
-				return err
-			}
-			return a.showDevice(address, print)
+			return show(func(devices []shown) { a.printShown(devices, view{n, depth}) })
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
@@ -82,7 +85,6 @@ bytes, 256 bytes and all of configuration space as lspci does, for lspci -F to r
 // shown is a device to be shown.
 type shown struct {
 	address  pci.Address
-	config   []byte
 	function *pci.Function
 	host     *host.Device // nil for a dump
 	group    *host.Group  // nil without one
@@ -101,20 +103,16 @@ type liveIRQ struct {
 	affinity host.Affinity
 }
 
-func (a *app) showDevice(address pci.Address, print func([]shown) error) error {
+func (a *app) showDevice(address pci.Address, print func([]shown)) error {
 	d, err := a.host.Device(address)
 	if err != nil {
 		return explainAbsent(address, err)
 	}
-	config, err := a.host.Config(address)
-	if err != nil {
-		return err
-	}
-	f, err := a.decode(address, config)
+	f, err := a.function(address)
 	if err != nil {
 		return fmt.Errorf("%v: read configuration space: %w", address, err)
 	}
-	s := shown{address: address, config: config, function: f, host: &d}
+	s := shown{address: address, function: f, host: &d}
 	if d.Group >= 0 {
 		if g, err := a.host.Group(d.Group); err == nil {
 			s.group = &g
@@ -129,9 +127,7 @@ func (a *app) showDevice(address pci.Address, print func([]shown) error) error {
 	if err != nil {
 		return err
 	}
-	if err := print([]shown{s}); err != nil {
-		return err
-	}
+	print([]shown{s})
 	if f.Truncated {
 		a.note("%v: only %d bytes of configuration space are readable by this user: what stands after them is missing%s",
 			address, f.Size, missing(f))
@@ -159,7 +155,7 @@ func missing(f *pci.Function) string {
 // dumpHint is how to make what show --dump reads.
 const dumpHint = "lspci -xxxx > FILE, as root"
 
-func (a *app) showDump(file string, print func([]shown) error) error {
+func (a *app) showDump(file string, print func([]shown)) error {
 	dumps, err := a.readDump(file)
 	if err != nil {
 		return err
@@ -173,7 +169,7 @@ func (a *app) showDump(file string, print func([]shown) error) error {
 			code = exitPartial
 			continue
 		}
-		s := shown{address: d.Address, config: d.Config, function: f}
+		s := shown{address: d.Address, function: f}
 		planCode, err := a.plan(&s)
 		if err != nil {
 			return err
@@ -188,9 +184,7 @@ func (a *app) showDump(file string, print func([]shown) error) error {
 	if len(devices) == 0 {
 		return exit(exitFailed)
 	}
-	if err := print(devices); err != nil {
-		return err
-	}
+	print(devices)
 	if code == exitPartial {
 		a.next("make the dump as root with lspci -xxxx")
 	}
@@ -280,25 +274,4 @@ func (a *app) printShownJSON(devices []shown, n naming) {
 		result.Devices = append(result.Devices, s.json(n))
 	}
 	a.printJSON(result)
-}
-
-// printBytes prints configuration spaces as lspci does, so that lspci -F reads them. Times is how often -x was given:
-// what lspci makes of it is 64 bytes, or 128 of a CardBus bridge; 256; all.
-func (a *app) printBytes(devices []shown, n naming, times int) error {
-	var dumps []pci.Dump
-	for _, s := range devices {
-		size := 64
-		switch {
-		case times >= 4:
-			size = 4096
-		case times == 3:
-			size = 256
-		case s.function.HeaderType == pci.HeaderTypeCardBus:
-			size = 128
-		}
-		dumps = append(dumps, pci.Dump{
-			Address: s.address, Header: n.ids.Describe(s.function, n.form), Config: s.config[:min(size, len(s.config))],
-		})
-	}
-	return pci.WriteDump(a.stdout, dumps)
 }

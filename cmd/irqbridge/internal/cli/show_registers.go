@@ -86,7 +86,7 @@ func registerWord(inner *output, d *json.Decoder, indent, label, key string) str
 }
 
 // isPlace matches the keys of numbers that people read in hexadecimal.
-var isPlace = regexp.MustCompile(`(?i)(offset|page|length)$`)
+var isPlace = regexp.MustCompile(`^(offset|regionOffset|length|regionLength)$`)
 
 // printWords prints words in lines of bounded width behind their label. A word that is longer than a line, which is
 // bytes in hexadecimal, goes on in the next one.
