@@ -104,6 +104,9 @@ func TestPinThreadNamesTheCPUs(t *testing.T) {
 	err = h.PinThread(CPUSetOf(0))
 	require.EqualError(t, err, "CPU 0: pin the thread: invalid argument: none of these is online and in this process's cpuset; online: 0-1, cpuset /batch.slice: 1")
 
+	err = h.PinThread(CPUSet{})
+	require.EqualError(t, err, "pin the thread: invalid argument: the set of CPUs is empty; online: 0-1, cpuset /batch.slice: 1")
+
 	require.NoError(t, os.Remove(tr.root+"/sys/devices/system/cpu/online"))
 	require.ErrorContains(t, h.PinThread(CPUSetOf(0)), "could not be read")
 

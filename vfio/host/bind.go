@@ -247,10 +247,10 @@ func (h *Host) PlanUnbind(a pci.Address) (*Plan, error) {
 	return p, nil
 }
 
-// checkUnbind refuses to take a device from a driver through which the host uses it. VFIO gives the host nothing to use, and
-// what is behind a bridge stays where it is when the bridge's driver changes.
+// checkUnbind refuses to take a device from a driver through which the host uses it. What is behind a bridge stays where it
+// is when the bridge's driver changes.
 func (p *Plan) checkUnbind(d Device) error {
-	if d.VFIO || d.Bridge || !slices.ContainsFunc(p.Steps, func(s Step) bool { return s.kind == stepUnbind }) {
+	if d.Bridge || !slices.ContainsFunc(p.Steps, func(s Step) bool { return s.kind == stepUnbind }) {
 		return nil
 	}
 	reasons, err := p.host.usedThroughDriver(d.Address)

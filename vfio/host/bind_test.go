@@ -341,6 +341,17 @@ func TestUnbindRefusesADeviceInUse(t *testing.T) {
 	assert.Empty(t, k.device("0000:00:04.0").Driver)
 }
 
+// TestUnbindABridge: the disk behind it is in no danger.
+func TestUnbindABridge(t *testing.T) {
+	k := benchMachine(t)
+	k.driver("pci-stub")
+	k.block(place("0000:00:09.0")+"/0000:01:02.0/host0/block", "sdb", "8:16")
+	k.file("/proc/self/mountinfo", "30 1 8:16 / /srv rw - ext4 /dev/sdb rw\n")
+	require.NoError(t, k.planBind("0000:00:09.0", "pci-stub", true).Run(t.Context()))
+	require.NoError(t, k.planUnbind("0000:00:09.0").Run(t.Context()))
+	assert.Empty(t, k.device("0000:00:09.0").Driver)
+}
+
 func TestNoIOMMUModeNeedsNoGroup(t *testing.T) {
 	k := benchMachine(t)
 	require.NoError(t, os.Remove(k.root+place("0000:00:05.0")+"/iommu_group"))

@@ -163,12 +163,14 @@ func TestInUse(t *testing.T) {
 
 // TestInUseDoesNotGuess wants an error, not "not in use", when what decides cannot be read.
 func TestInUseDoesNotGuess(t *testing.T) {
-	for _, file := range []string{"/proc/self/mountinfo", "/proc/swaps"} {
+	for _, fault := range []string{
+		"read /proc/self/mountinfo", "read /proc/swaps", "read /sys/class/tty/console/active", "list /sys/class/block", "list /sys/class/net",
+	} {
 		k := newDriverCore(t)
 		k.disk()
-		k.faults["read "+file] = unix.EACCES
+		k.faults[fault] = unix.EACCES
 		_, err := k.host().InUse(addr(t, "0000:00:07.0"))
-		require.ErrorIs(t, err, fs.ErrPermission)
+		require.ErrorIs(t, err, fs.ErrPermission, fault)
 		require.ErrorContains(t, err, "0000:00:07.0: find out whether the host uses it")
 		_, err = k.host().PlanBind(addr(t, "0000:00:07.0"), "vfio-pci", false)
 		require.Error(t, err)

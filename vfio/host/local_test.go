@@ -21,6 +21,7 @@ func TestLinksStayBelowTheRoot(t *testing.T) {
 	tr.file("/sys/inside", "inside")
 	tr.file("/deep/er/inside", "deeper")
 	require.NoError(t, os.Symlink("/sys/inside", tr.root+"/absolute"))
+	require.NoError(t, os.Symlink("/sys/inside", tr.root+"/deep/er/absolute"))
 	require.NoError(t, os.Symlink("../../../../../../../../sys/inside", tr.root+"/dots"))
 	require.NoError(t, os.Symlink(outside, tr.root+"/escape"))
 	require.NoError(t, os.Symlink("loop", tr.root+"/loop"))
@@ -28,7 +29,7 @@ func TestLinksStayBelowTheRoot(t *testing.T) {
 	o := newLocal(tr.root + "/")
 
 	for name, want := range map[string]string{
-		"/absolute": "inside", "/dots": "inside", "/dir/inside": "deeper",
+		"/absolute": "inside", "/deep/er/absolute": "inside", "/dots": "inside", "/dir/inside": "deeper",
 		"/../../sys/inside": "inside", "//sys//inside": "inside",
 	} {
 		b, err := o.ReadFile(name)

@@ -113,7 +113,7 @@ type driverCore struct {
 	mu       sync.Mutex
 	takes    map[string][]string // addresses that a driver takes by their IDs, by driver
 	refuses  map[string]error    // what a driver's probe function answers, by driver
-	faults   map[string]error    // what a file answers, by path; "read " and "remove " in front name these operations
+	faults   map[string]error    // what a file answers, by path; "read ", "list " and "remove " in front name these operations
 	once     bool                // a fault happens only once
 	forgets  map[string]bool     // drivers whose bind succeeds without an effect
 	released chan struct{}       // when set, unbind blocks until it is closed
@@ -137,6 +137,13 @@ func (k *driverCore) ReadFile(name string) ([]byte, error) {
 		return nil, err
 	}
 	return k.OS.ReadFile(name)
+}
+
+func (k *driverCore) ReadDir(name string) ([]string, error) {
+	if err := k.fault("list " + name); err != nil {
+		return nil, err
+	}
+	return k.OS.ReadDir(name)
 }
 
 func (k *driverCore) fault(name string) error {
@@ -208,7 +215,7 @@ func (k *driverCore) react(name, value string) error {
 		if !k.Exists(place(value)) {
 			return unix.ENODEV
 		}
-		drivers, err := k.ReadDir("/sys/bus/pci/drivers")
+		drivers, err := k.OS.ReadDir("/sys/bus/pci/drivers") // k.ReadDir takes mu
 		for _, driver := range drivers {
 			_ = k.attach(value, driver) // the next one may be luckier: as the kernel does
 		}
