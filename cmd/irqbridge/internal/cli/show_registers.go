@@ -53,6 +53,8 @@ func registerWord(inner *output, d *json.Decoder, indent, label, key string) str
 		return ""
 	}
 	switch value {
+	case nil:
+		return ""
 	case json.Delim('{'):
 		printObject(inner, d, indent, path)
 		return ""
