@@ -317,6 +317,22 @@ func TestAssignAgain(t *testing.T) {
 	})
 }
 
+// A line that the firmware left without a number is known by its Linux interrupt.
+func TestAssignNumbersTheLine(t *testing.T) {
+	m, k := alter(t)
+	dev := m.Open(t, m.EDU)
+	h, err := m.Host.Device(m.EDU)
+	require.NoError(t, err)
+	require.Positive(t, h.IRQ)
+	for _, c := range []struct{ register, level byte }{{0, byte(h.IRQ)}, {0xFF, byte(h.IRQ)}, {5, 5}} {
+		k.set(func(k *altered) { k.config[0x3C] = c.register })
+		resources, err := connect.Assign(dev, connect.Policy{Kind: pci.KindINTx})
+		require.NoError(t, err)
+		assert.EqualValues(t, c.level, resources.Raw[0].Level, "register 0x%x", c.register)
+		assert.EqualValues(t, c.level, resources.Raw[0].Vector)
+	}
+}
+
 // What Assign tries out it takes back: bus mastering is off after it, as before.
 func TestAssignLeavesTheDeviceAsItWas(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {

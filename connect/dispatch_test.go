@@ -83,6 +83,35 @@ func servedOn(t *testing.T, m *vfiotest.Machine, address pci.Address, p connect.
 	return after.Counts[cpu] - before.Counts[cpu]
 }
 
+// A line that cannot be unmasked is reported: it would be silent for ever.
+func TestUnmaskThatFails(t *testing.T) {
+	m, k := alter(t)
+	r := edu(t, m, pci.KindINTx)
+	isr, calls := r.reporting(0)
+	i := r.connect(0, isr)
+	k.set(func(k *altered) {
+		k.setIRQs = func(call setIRQs) (int, error, bool) { return 0, unix.EIO, call.flags&actionUnmask != 0 }
+	})
+	serviced(r, 0, calls)
+	eventually(t, "the interrupt has an error", func() bool { return i.Err() != nil })
+	require.ErrorIs(t, i.Err(), unix.EIO)
+	r.disconnect(i)
+}
+
+// Without the right to move the host's interrupt the connection stands, and the report says why it was not moved.
+func TestSteeringIsBestEffort(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	r := edu(t, m, pci.KindMSI)
+	m.Fake.Fail("WriteFile", unix.EACCES, 1)
+	isr, calls := r.reporting(0)
+	i := r.connect(0, isr)
+	serviced(r, 0, calls)
+	a := i.Affinity()
+	require.ErrorIs(t, a.IRQErr, unix.EACCES)
+	assert.Equal(t, m.CPUs, a.Thread)
+	assert.False(t, a.Effective.Empty(), "what is read is reported all the same")
+}
+
 // dispatchRows are the rows of group G.
 func dispatchRows(t *testing.T) {
 	for _, c := range []struct {

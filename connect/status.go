@@ -147,16 +147,16 @@ type BugCheckError struct {
 }
 
 func (e *BugCheckError) Error() string {
-	name := "unknown"
+	name := ""
 	switch e.Code {
 	case SpinLockAlreadyOwned:
-		name = "SPIN_LOCK_ALREADY_OWNED"
+		name = " (SPIN_LOCK_ALREADY_OWNED)"
 	case PNPDetectedFatalError:
-		name = "PNP_DETECTED_FATAL_ERROR"
+		name = " (PNP_DETECTED_FATAL_ERROR)"
 	case HardwareInterruptStorm:
-		name = "HARDWARE_INTERRUPT_STORM"
+		name = " (HARDWARE_INTERRUPT_STORM)"
 	case DriverViolation:
-		name = "DRIVER_VIOLATION"
+		name = " (DRIVER_VIOLATION)"
 	}
-	return fmt.Sprintf("bug check 0x%X (%s): %s", e.Code, name, e.Reason)
+	return fmt.Sprintf("bug check 0x%X%s: %s", e.Code, name, e.Reason)
 }
