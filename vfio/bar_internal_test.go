@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/irqbridge/irqbridge/pci"
 	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
 )
 
@@ -23,6 +24,26 @@ type configOnly struct {
 
 func (c configOnly) Pread(_ int, p []byte, offset int64) (int, error) {
 	return copy(p, c.config[offset:]), nil
+}
+
+func (c configOnly) Pwrite(_ int, p []byte, offset int64) (int, error) {
+	return copy(c.config[offset:], p), nil
+}
+
+// TestDecoding: I/O decoding is for devices with an I/O BAR, which the upper half of a memory BAR's address is not.
+func TestDecoding(t *testing.T) {
+	config := make([]byte, 256)
+	binary.LittleEndian.PutUint32(config[0x10:], 0xfe000004) // BAR 0: memory of 64 bits
+	binary.LittleEndian.PutUint32(config[0x14:], 0x00000001) // its upper half
+	binary.LittleEndian.PutUint32(config[0x18:], 0x0000c001) // BAR 2: I/O
+	d := &Device{kernel: configOnly{config: config}, regions: make([]RegionInfo, uapi.PCINumRegions)}
+	d.regions[uapi.PCIConfigRegionIndex].Size = 256
+	d.regions[0].Size = 0x1000
+	require.NoError(t, d.decodeOn())
+	assert.Equal(t, uint8(pci.CommandMemory), config[4])
+	d.regions[2].Size = 32
+	require.NoError(t, d.decodeOn())
+	assert.Equal(t, uint8(pci.CommandMemory|pci.CommandIO), config[4])
 }
 
 // TestMappable checks which parts of a BAR are mapped, in pages of the running machine.
