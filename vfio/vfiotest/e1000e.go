@@ -8,6 +8,7 @@ type e1000e struct {
 	ctrl     uint32
 	ctrlExt  uint32
 	causes   uint32 // ICR
+	shown    uint32 // ICS: the causes as they were before messages cleared any
 	enabled  uint32 // IMS
 	clearing uint32 // EIAC
 	masking  uint32 // IAM
@@ -32,9 +33,8 @@ const (
 	// causesKnown are those that can be enabled.
 	causesKnown = 1<<0 | 1<<1 | 1<<2 | 1<<4 | 1<<6 | 1<<7 | 1<<9 | 1<<15 | 1<<16 | 1<<17 | 1<<18 | 0x1f<<20
 
-	ctrlExtEIAME    = 1 << 24 // a message disables the causes of IAM
-	ctrlExtIAME     = 1 << 27 // an acknowledgement disables the causes of IAM
-	ctrlExtNoTimers = 1 << 29 // EIAC leaves the enables alone
+	ctrlExtEIAME = 1 << 24 // a message takes its cause out of IAM
+	ctrlExtIAME  = 1 << 27 // an acknowledgement disables the causes of IAM; EIAC leaves the enables alone
 
 	e1000eMessages = 5
 	ivarValid      = 1 << 3
@@ -58,13 +58,13 @@ func (e *e1000e) read(bar int, off uint64, width int) uint64 {
 	case regCtrl:
 		return uint64(e.ctrl)
 	case regStatus:
-		return 0x80080783 // link up
+		return 0x283 // full duplex, 1000 Mb/s, link up
 	case regCtrlExt:
 		return uint64(e.ctrlExt)
 	case regICR:
 		return uint64(e.acknowledgeAll())
 	case regICS:
-		return uint64(e.causes)
+		return uint64(e.shown)
 	case regIMS, regIMC:
 		return uint64(e.enabled)
 	case regEIAC:
@@ -156,6 +156,7 @@ func (e *e1000e) update() {
 	if e.causes != 0 {
 		e.causes |= icrAsserted
 	}
+	e.shown = e.causes
 	pending := e.causes & e.enabled &^ icrAsserted
 	if pending == 0 {
 		e.sent = 0
@@ -188,12 +189,12 @@ func (e *e1000e) sendCause(n int, cause uint32) {
 		}
 	}
 	if e.ctrlExt&ctrlExtEIAME != 0 {
-		e.enabled &^= e.masking
+		e.masking &^= cause
 	}
 	cleared := e.clearing & cause
 	e.causes &^= cleared
 	e.sent &^= cleared
-	if e.ctrlExt&ctrlExtNoTimers == 0 {
+	if e.ctrlExt&ctrlExtIAME == 0 {
 		e.enabled &^= cleared
 	}
 }

@@ -34,7 +34,7 @@ const patience = 20 * time.Second
 // silence is how long a test waits for what must not come. On the fake nothing takes time.
 func silence(m *vfiotest.Machine) time.Duration {
 	if m.Real {
-		return 30 * time.Millisecond
+		return 20 * time.Millisecond
 	}
 	return 0
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,59 +42,40 @@ func sum(counts map[int]uint64) uint64 {
 	return n
 }
 
-// What the host calls an interrupt: number, handler, chip, trigger.
+// What the host calls an interrupt: handler, chip, trigger, and its number within the chip.
 func TestHostIRQNames(t *testing.T) {
-	chips := map[vfiotest.Version]map[pci.Kind]string{
-		vfiotest.V6_1:   {pci.KindINTx: "IR-IO-APIC", pci.KindMSI: "IR-PCI-MSI", pci.KindMSIX: "IR-PCI-MSI"},
-		vfiotest.Newest: {pci.KindINTx: "IR-IO-APIC", pci.KindMSI: "IR-PCI-MSI-%v", pci.KindMSIX: "IR-PCI-MSIX-%v"},
-	}
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		const line = 21 // where the line of e1000e ends
+		messageChip := func(string) string { return "IR-PCI-MSI" }
+		firstHWIRQ := 0x28 << 11 // the function's address in front
+		if m.Version == vfiotest.Newest {
+			messageChip = func(kind string) string { return fmt.Sprintf("IR-PCI-%s-%v", kind, m.E1000E) }
+			firstHWIRQ = 0
+		}
 		r, e := openRaw(t, m, m.E1000E), newEvent(t)
-		for _, c := range []struct {
-			kind    pci.Kind
-			index   uint32
-			count   int
-			action  string
-			trigger string
-			hwirq   int // on the newest kernel
-		}{
-			{pci.KindINTx, intx, 1, "vfio-intx(%v)", "level", 21},
-			{pci.KindMSI, msi, 1, "vfio-msi[%[2]d](%[1]v)", "edge", 0},
-			{pci.KindMSIX, msix, 3, "vfio-msix[%[2]d](%[1]v)", "edge", 0},
-		} {
-			row := make([]int, c.count)
-			for i := range row {
-				row[i] = e.fd
-			}
-			_, err := m.Host.FindIRQ(r.address, c.kind, 0)
-			require.ErrorIs(t, err, fs.ErrNotExist, "not enabled")
-			r.enable(c.index, 0, row...)
-			for n := range c.count {
-				irq := r.hostIRQ(c.kind, n)
-				var action string
-				if c.kind == pci.KindINTx {
-					action = fmt.Sprintf(c.action, r.address)
-					assert.Equal(t, c.hwirq, irq.Number)
-				} else {
-					action = fmt.Sprintf(c.action, r.address, n)
-				}
-				chip := chips[m.Version][c.kind]
-				if m.Version == vfiotest.Newest && c.kind != pci.KindINTx {
-					chip = fmt.Sprintf(chip, r.address)
-				}
-				assert.Equal(t, action, irq.Action)
-				assert.Equal(t, c.trigger, irq.Trigger)
-				assert.Equal(t, chip, irq.Chip)
-				assert.Empty(t, irq.Shared)
-				hwirq, err := r.readFile("/sys/kernel/irq/" + strconv.Itoa(irq.Number) + "/hwirq")
-				require.NoError(t, err)
-				want := c.hwirq + n
-				if m.Version == vfiotest.V6_1 && c.kind != pci.KindINTx {
-					want = 0x28<<11 + n // the function's address in front
-				}
-				assert.Equal(t, strconv.Itoa(want), hwirq)
-			}
-			r.disable(c.index)
+		check := func(kind pci.Kind, message int, action, chip, trigger string, hwirq int) {
+			t.Helper()
+			irq := r.hostIRQ(kind, message)
+			assert.Equal(t, fmt.Sprintf("%s(%v)", action, m.E1000E), irq.Action)
+			assert.Equal(t, chip, irq.Chip)
+			assert.Equal(t, trigger, irq.Trigger)
+			assert.Empty(t, irq.Shared)
+			text, err := r.readFile(fmt.Sprintf("/sys/kernel/irq/%d/hwirq", irq.Number))
+			require.NoError(t, err)
+			assert.Equal(t, strconv.Itoa(hwirq), text)
+		}
+		_, err := m.Host.FindIRQ(m.E1000E, pci.KindINTx, 0)
+		require.ErrorIs(t, err, fs.ErrNotExist, "not enabled")
+		r.enable(intx, 0, e.fd)
+		check(pci.KindINTx, 0, "vfio-intx", "IR-IO-APIC", "level", line)
+		assert.Equal(t, line, r.hostIRQ(pci.KindINTx, 0).Number)
+		r.disable(intx)
+		r.enable(msi, 0, e.fd)
+		check(pci.KindMSI, 0, "vfio-msi[0]", messageChip("MSI"), "edge", firstHWIRQ)
+		r.disable(msi)
+		r.enable(msix, 0, e.fd, e.fd, e.fd)
+		for n := range 3 {
+			check(pci.KindMSIX, n, fmt.Sprintf("vfio-msix[%d]", n), messageChip("MSIX"), "edge", firstHWIRQ+n)
 		}
 	})
 }
@@ -276,5 +258,26 @@ func TestAffinityErrors(t *testing.T) {
 		}
 		err := r.writeFile("/proc/irq/9999/smp_affinity_list", "0")
 		assert.ErrorIs(t, err, unix.ENOENT)
+	})
+}
+
+// The rows of /proc/interrupts, but for the numbers and the counts.
+func TestInterruptTable(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		nic, edu, usb, e := openRaw(t, m, m.E1000E), openEDU(t, m), openRaw(t, m, m.XHCI), newEvent(t)
+		nic.enable(msix, 0, e.fd, e.fd)
+		edu.enable(intx, 0, e.fd)
+		usb.enable(msi, 0, e.fd, -1, e.fd)
+		text, err := nic.readFile("/proc/interrupts")
+		require.NoError(t, err)
+		lines := strings.Split(text, "\n")
+		assert.Len(t, strings.Fields(lines[0]), m.CPUs.Len())
+		var b strings.Builder
+		for _, line := range lines[1:] {
+			if fields := strings.Fields(line); strings.Contains(line, "vfio") {
+				fmt.Fprintln(&b, strings.Join(fields[1+m.CPUs.Len():], " "))
+			}
+		}
+		golden(t, m, "interrupts", b.String())
 	})
 }
