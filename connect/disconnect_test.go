@@ -3,6 +3,7 @@ package connect_test
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -245,6 +246,7 @@ func stormRounds(t *testing.T, m *vfiotest.Machine, rounds int) {
 			if armed.Load() {
 				_ = r.dev.TriggerIRQ(vfio.MSIX, 0, 1) // refused while message 0 is not armed
 			}
+			runtime.Gosched() // where there is one P the others are to have it too
 		}
 	}()
 	r.disconnect(r.connect(0, claim)) // what is made once is there now

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -27,7 +26,7 @@ const deadline = 30 * time.Second
 
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	for end := time.Now().Add(deadline); !condition(); runtime.Gosched() {
+	for end := time.Now().Add(deadline); !condition(); time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(end) {
 			require.FailNow(t, "still not so: "+what)
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -28,7 +27,7 @@ const deadline = 60 * time.Second
 
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	for end := time.Now().Add(deadline); !condition(); runtime.Gosched() {
+	for end := time.Now().Add(deadline); !condition(); time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(end) {
 			require.FailNow(t, "still not so: "+what)
 		}
