@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -30,8 +31,17 @@ func leaves(value any, key string, keys map[string]bool) {
 	}
 }
 
+// onHost leaves tests of dumps, which know no kernel, out of the virtual machine, which has neither lspci nor the files.
+func onHost(t *testing.T) {
+	t.Helper()
+	if os.Getenv("IRQBRIDGE_VM") != "" {
+		t.Skip("compares texts: runs on the host")
+	}
+}
+
 // TestEveryFieldOfJSONIsPrinted looks for each field of each capability of the devices of package pci in the text.
 func TestEveryFieldOfJSONIsPrinted(t *testing.T) {
+	onHost(t)
 	files, err := filepath.Glob("../../../../pci/testdata/devices/*.txt")
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
