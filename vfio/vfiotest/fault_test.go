@@ -279,7 +279,7 @@ func TestConcurrency(t *testing.T) {
 		func(int) { _, _ = r.k.Pread(r.device, make([]byte, 256), uapi.PCIConfigRegionIndex<<40) },
 	} {
 		all.Go(func() {
-			for i := range 50 {
+			for i := range 20 {
 				work(i)
 			}
 		})
