@@ -33,8 +33,9 @@ func (a *app) demo(ctx context.Context) error {
 	fake := &app{stdin: a.stdin, stdout: a.stdout, stderr: a.stderr, kernel: k, host: k.Host()}
 
 	a.printf("The way of a PCI interrupt on a fake kernel: the devices are models, the threads are this machine's.\n")
-	a.printf("\n1. Which devices are there?  (irqbridge list)\n")
-	if err := fake.list(false, a.naming(0), func(host.Device) bool { return true }); err != nil {
+	a.printf("\n1. Which devices are there?  (irqbridge list -n)\n")
+	// By number: with names the lines would be long, and differ from machine to machine.
+	if err := fake.list(false, a.naming(1), func(host.Device) bool { return true }); err != nil {
 		return err
 	}
 	network := demonstration{
