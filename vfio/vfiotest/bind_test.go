@@ -166,6 +166,14 @@ func TestSysfs(t *testing.T) {
 		m.Bind(t, m.EDU2)
 		m.Bind(t, m.E1000E)
 		show(m.EDU2, "bound to vfio-pci")
+		asleep := func() { // a real kernel puts it to sleep a moment later
+			t.Helper()
+			require.Eventually(t, func() bool {
+				text, err := s.readFile(busDir + "devices/" + m.E1000E.String() + "/power_state")
+				return err == nil && text == "D3hot"
+			}, patience, tick)
+		}
+		asleep()
 		show(m.E1000E, "bound to vfio-pci")
 		r := openBound(t, m, m.E1000E)
 		show(m.E1000E, "open")
@@ -173,10 +181,7 @@ func TestSysfs(t *testing.T) {
 		r.enable(msix, 0, e.fd, e.fd)
 		show(m.E1000E, "with MSI-X")
 		r.close()
-		require.Eventually(t, func() bool { // a real kernel does it later
-			text, err := s.readFile(busDir + "devices/" + m.E1000E.String() + "/power_state")
-			return err == nil && text == "D3hot"
-		}, patience, tick)
+		asleep()
 		show(m.E1000E, "closed")
 		golden(t, m, "sysfs", b.String())
 	})
