@@ -94,8 +94,8 @@ func TestMSIX(t *testing.T) {
 			assert.Equal(t, uint64(2), r.total(pci.KindMSIX, n), "message %d", n)
 		}
 
-		// The route is the device's: all causes to message 2.
-		r.write(e1000IVAR, 0xaaaaa)
+		// The route is the device's: all causes but the last to message 2.
+		r.write(e1000IVAR, 0x0aaaa)
 		r.cause(0)
 		assert.Equal(t, uint64(1), es[2].await())
 		r.write(e1000ICR, 1<<20)
