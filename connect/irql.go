@@ -20,15 +20,17 @@ const (
 	HighLevel     KIRQL = 15
 )
 
-// thread is an OS thread above PASSIVE_LEVEL: one that runs service routines, or one inside Synchronize. Its
+// thread is an OS thread above PASSIVE_LEVEL: one that runs service routines, or one that holds an interrupt lock. Its
 // fields belong to the thread, which has a single locked goroutine, and need no lock.
 type thread struct {
 	tid  int32
 	irql KIRQL
+	// uses counts why the thread is registered: its dispatcher, and each call of raise.
+	uses int
 }
 
-// threads finds the thread that a caller runs on. Only Connect, Disconnect and Synchronize look: a service routine
-// is called without it.
+// threads finds the thread that a caller runs on. Only Connect, Disconnect and the calls that take or release a lock
+// look: a service routine is called without it.
 var threads struct {
 	mu    sync.Mutex
 	byTID map[int32]*thread
@@ -45,7 +47,7 @@ func lookupThread() *thread {
 
 // enterThread registers the calling goroutine's thread, which must be locked.
 func enterThread() *thread {
-	t := &thread{tid: int32(unix.Gettid())}
+	t := &thread{tid: int32(unix.Gettid()), uses: 1}
 	threads.mu.Lock()
 	defer threads.mu.Unlock()
 	if threads.byTID == nil {
@@ -77,18 +79,32 @@ func requirePassive(op string) error {
 	}
 }
 
+// raise takes the calling goroutine to a level, and binds it to its thread until lower: a lock has a thread as its
+// owner. before is the level to lower to. Calls nest.
+func raise(irql KIRQL) (t *thread, before KIRQL) {
+	runtime.LockOSThread()
+	if t = lookupThread(); t == nil {
+		t = enterThread()
+	} else {
+		t.uses++
+	}
+	before, t.irql = t.irql, irql
+	return t, before
+}
+
+// lower undoes one raise. The thread is forgotten with the last one.
+func (t *thread) lower(irql KIRQL) {
+	t.irql = irql
+	t.uses--
+	if t.uses == 0 {
+		t.leave()
+	}
+	runtime.UnlockOSThread()
+}
+
 // atThread runs f with the caller's thread registered and at the given level, and restores what was before.
 func atThread(irql KIRQL, f func(t *thread)) {
-	// A lock has a thread as its owner, so the goroutine must stay on it. Lock calls nest.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	t := lookupThread()
-	if t == nil {
-		t = enterThread()
-		defer t.leave()
-	}
-	before := t.irql
-	t.irql = irql
-	defer func() { t.irql = before }()
+	t, before := raise(irql)
+	defer t.lower(before)
 	f(t)
 }

@@ -1,6 +1,7 @@
 package connect_test
 
 import (
+	"os/exec"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -146,6 +147,43 @@ func lockRows(t *testing.T) {
 		}
 		assert.EqualValues(t, 0, ps[3].SynchronizeIrql, "passive level stays")
 		assert.Nil(t, ps[3].SpinLock)
+	})
+	onMachine(t, "149", func(t *testing.T, m *vfiotest.Machine) {
+		r := edu(t, m, pci.KindMSI)
+		isr, calls := r.reporting(0)
+		i := r.connect(0, isr)
+		before, err := i.AcquireLock()
+		require.NoError(t, err)
+		assert.Equal(t, connect.PassiveLevel, before)
+		r.raise(0)
+		bugCheck(t, i.ReleaseLock(before+1), connect.IRQLNotGreaterOrEqual, 1, 0)
+		others := make(chan error)
+		go func() { others <- i.ReleaseLock(before) }()
+		bugCheck(t, received(t, others), connect.SpinLockNotOwned)
+		_, err = i.AcquireLock()
+		bugCheck(t, err, connect.SpinLockAlreadyOwned)
+		assert.Empty(t, calls, "still locked after all that was refused")
+		require.NoError(t, i.ReleaseLock(before))
+		received(t, calls)
+		bugCheck(t, i.ReleaseLock(before), connect.SpinLockNotOwned)
+		serviced(r, 0, calls)
+	})
+	t.Run("150", func(t *testing.T) {
+		i := connect.PassiveInterrupt()
+		_, err := i.AcquireLock()
+		bugCheck(t, err, connect.PassiveInterruptError, 1)
+		bugCheck(t, i.ReleaseLock(0), connect.SpinLockNotOwned)
+	})
+	t.Run("152", func(t *testing.T) {
+		var lock connect.SpinLock // of which every other row here uses the zero value
+		assert.NotNil(t, &lock)
+		tool, err := exec.LookPath("go")
+		if err != nil {
+			t.Skip("there is no go tool here")
+		}
+		report, err := exec.Command(tool, "vet", "-copylocks", "./testdata/copylock").CombinedOutput()
+		require.Error(t, err)
+		assert.Contains(t, string(report), "connect.SpinLock contains sync.Mutex")
 	})
 	onMachine(t, "153", func(t *testing.T, m *vfiotest.Machine) {
 		r := edu(t, m, pci.KindINTx)

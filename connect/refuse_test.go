@@ -268,6 +268,12 @@ func refusedRows(t *testing.T) {
 			bugCheck(t, connect.Connect(r.params(1, never(t))), connect.DriverViolation, 1, uint64(i.Descriptor().Level), 0)
 			return true
 		})
+		before, err := i.AcquireLock()
+		require.NoError(t, err)
+		bugCheck(t, connect.Connect(r.params(1, never(t))), connect.DriverViolation, 1, uint64(i.Descriptor().Level), 0)
+		bugCheck(t, disconnect(i), connect.DriverViolation, 1, uint64(i.Descriptor().Level), 0)
+		require.NoError(t, i.ReleaseLock(before))
 		r.connect(1, claim)
+		r.disconnect(i)
 	})
 }

@@ -18,6 +18,10 @@ type SpinLock struct {
 	mu sync.Mutex
 	// owner is the id of the thread that holds mu, 0 for none. It is how recursion is found instead of hung in.
 	owner atomic.Int32
+	// byHand is guarded by mu: AcquireLock took the lock, at level before, and ReleaseLock has to give it back. A lock
+	// that a service routine runs under, or the function of Synchronize, is not theirs to release.
+	byHand bool
+	before KIRQL
 
 	users struct {
 		sync.Mutex
@@ -37,6 +41,7 @@ func (l *SpinLock) acquire(tid int32) bool {
 }
 
 func (l *SpinLock) release() {
+	l.byHand = false
 	l.owner.Store(0)
 	l.mu.Unlock()
 }
@@ -87,15 +92,79 @@ func LockGroup(lock *SpinLock, ps ...*Parameters) {
 func (i *Interrupt) Synchronize(fn func() bool) (result bool) {
 	atThread(i.synchronizeIRQL, func(t *thread) {
 		if !i.lock.acquire(t.tid) {
-			panic(&BugCheckError{
-				Code:      SpinLockAlreadyOwned,
-				Interrupt: i,
-				Reason: fmt.Sprintf("recursive Synchronize: this thread already holds the lock of vector 0x%x; "+
-					"its service routine runs under that lock and needs no Synchronize", i.Descriptor().Vector),
-			})
+			panic(i.recursion("Synchronize"))
 		}
 		defer i.lock.release()
 		result = fn()
 	})
 	return result
+}
+
+func (i *Interrupt) recursion(op string) *BugCheckError {
+	return &BugCheckError{
+		Code:      SpinLockAlreadyOwned,
+		Interrupt: i,
+		Reason: fmt.Sprintf("recursive %s: this thread already holds the lock of vector 0x%x; "+
+			"its service routine runs under that lock and needs no %s", op, i.Descriptor().Vector, op),
+	}
+}
+
+// AcquireLock is KeAcquireInterruptSpinLock: it takes the interrupt's lock and returns the level that the caller had,
+// for [Interrupt.ReleaseLock]: 0 from ordinary code. No service routine that uses the lock runs until then. [Interrupt.Synchronize]
+// does the same around a function and cannot be left with the lock held; prefer it.
+//
+// The lock has a thread as its owner. So the goroutine is bound to its thread until it has released the lock, and
+// must be the one that does; a goroutine that ends before leaves the lock taken for good. With the lock held the
+// rules of Synchronize hold: no Connect, no Disconnect, nothing that waits.
+//
+// The error is a [*BugCheckError], and nothing has changed: SpinLockAlreadyOwned when this thread has the lock already,
+// in a service routine that runs under it or by an earlier call; PassiveInterruptError for an interrupt with a
+// passive-level routine, which has no spin lock and whose Synchronize works.
+func (i *Interrupt) AcquireLock() (before KIRQL, err error) {
+	if i.synchronizeIRQL == PassiveLevel {
+		return 0, &BugCheckError{
+			Code:       PassiveInterruptError,
+			Parameters: [4]uint64{1},
+			Interrupt:  i,
+			Reason: fmt.Sprintf("AcquireLock: the service routine of vector 0x%x runs at passive level and has no spin lock; "+
+				"use Synchronize", i.Descriptor().Vector),
+		}
+	}
+	t, before := raise(i.synchronizeIRQL)
+	if !i.lock.acquire(t.tid) {
+		t.lower(before)
+		return 0, i.recursion("AcquireLock")
+	}
+	i.lock.byHand, i.lock.before = true, before
+	return before, nil
+}
+
+// ReleaseLock is KeReleaseInterruptSpinLock: it releases what [Interrupt.AcquireLock] took and returns to the level that it
+// returned. Several locks are released in the opposite order.
+//
+// The error is a [*BugCheckError], and nothing has changed: SpinLockNotOwned when this thread has no lock from
+// AcquireLock, because it never called it, has released it already, or is not the thread that did;
+// IRQLNotGreaterOrEqual when before is not what AcquireLock returned.
+func (i *Interrupt) ReleaseLock(before KIRQL) error {
+	t := lookupThread()
+	if t == nil || i.lock.owner.Load() != t.tid || !i.lock.byHand {
+		return &BugCheckError{
+			Code:      SpinLockNotOwned,
+			Interrupt: i,
+			Reason: fmt.Sprintf("ReleaseLock: this thread holds no lock of vector 0x%x from AcquireLock; "+
+				"release it once, in the goroutine that acquired it", i.Descriptor().Vector),
+		}
+	}
+	if before != i.lock.before {
+		return &BugCheckError{
+			Code:       IRQLNotGreaterOrEqual,
+			Parameters: [4]uint64{uint64(before), uint64(i.lock.before)},
+			Interrupt:  i,
+			Reason: fmt.Sprintf("ReleaseLock(%d): AcquireLock returned %d for vector 0x%x; pass that",
+				before, i.lock.before, i.Descriptor().Vector),
+		}
+	}
+	i.lock.release()
+	t.lower(before)
+	return nil
 }

@@ -1,10 +1,12 @@
 package connect
 
 import (
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // lone is an interrupt without a source: enough for what only concerns its lock.
@@ -69,4 +71,41 @@ func TestRecursionOverTwoInterruptsOfOneLock(t *testing.T) {
 		return true
 	})
 	assert.True(t, b.Synchronize(func() bool { return true }))
+}
+
+func TestAcquireLockBindsTheThread(t *testing.T) {
+	a, b := lone(nil, 5), lone(nil, 9)
+	first, err := a.AcquireLock()
+	require.NoError(t, err)
+	second, err := b.AcquireLock()
+	require.NoError(t, err)
+	assert.Equal(t, []KIRQL{0, 5}, []KIRQL{first, second})
+	tid := unix.Gettid()
+	for range 100 {
+		runtime.Gosched()
+		require.Equal(t, tid, unix.Gettid())
+	}
+	require.NoError(t, b.ReleaseLock(second))
+	assert.Equal(t, KIRQL(5), lookupThread().irql)
+	require.NoError(t, a.ReleaseLock(first))
+	assert.Nil(t, lookupThread(), "back at PASSIVE_LEVEL")
+}
+
+// The lock that Synchronize and service routines hold is not the caller's to release.
+func TestReleaseLockInsideSynchronize(t *testing.T) {
+	i, other := lone(nil, 5), lone(nil, 9)
+	var before KIRQL
+	i.Synchronize(func() bool {
+		var check *BugCheckError
+		require.ErrorAs(t, i.ReleaseLock(0), &check)
+		assert.Equal(t, SpinLockNotOwned, check.Code)
+		assert.Equal(t, int32(unix.Gettid()), i.lock.owner.Load(), "still held")
+		var err error
+		before, err = other.AcquireLock()
+		assert.NoError(t, err)
+		return true
+	})
+	require.NotNil(t, lookupThread(), "the other lock is still held")
+	require.NoError(t, other.ReleaseLock(before))
+	assert.Nil(t, lookupThread())
 }

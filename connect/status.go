@@ -119,8 +119,13 @@ func statusOf(err error) Status {
 
 // Bug check codes that a [BugCheckError] carries, as the Windows debugger's documentation numbers them.
 const (
+	// IRQLNotGreaterOrEqual is IRQL_NOT_GREATER_OR_EQUAL: a lock was released with another level than it was taken at.
+	// Windows documents no parameters; here parameter 1 is the level given and 2 the one that is right.
+	IRQLNotGreaterOrEqual uint32 = 0x9
 	// SpinLockAlreadyOwned is SPIN_LOCK_ALREADY_OWNED: a thread asked for a lock that it holds.
 	SpinLockAlreadyOwned uint32 = 0xF
+	// SpinLockNotOwned is SPIN_LOCK_NOT_OWNED: a thread released a lock that it does not hold.
+	SpinLockNotOwned uint32 = 0x10
 	// PNPDetectedFatalError is PNP_DETECTED_FATAL_ERROR: parameter 1 is 9 for a disconnect of the wrong Version,
 	// parameter 2 the Version.
 	PNPDetectedFatalError uint32 = 0xCA
@@ -131,6 +136,9 @@ const (
 	// DriverViolation is DRIVER_VIOLATION: parameter 1 is 1 for a call at the wrong IRQL, parameter 2 the IRQL of
 	// the caller, parameter 3 the one required.
 	DriverViolation uint32 = 0x121
+	// PassiveInterruptError is PASSIVE_INTERRUPT_ERROR: parameter 1 is 1 for the spin lock of an interrupt whose service
+	// routine runs at passive level.
+	PassiveInterruptError uint32 = 0x13B
 )
 
 // BugCheckError reports what would have stopped Windows with a bug check. Here the call is refused, or the source
@@ -149,6 +157,12 @@ type BugCheckError struct {
 func (e *BugCheckError) Error() string {
 	name := ""
 	switch e.Code {
+	case IRQLNotGreaterOrEqual:
+		name = " (IRQL_NOT_GREATER_OR_EQUAL)"
+	case SpinLockNotOwned:
+		name = " (SPIN_LOCK_NOT_OWNED)"
+	case PassiveInterruptError:
+		name = " (PASSIVE_INTERRUPT_ERROR)"
 	case SpinLockAlreadyOwned:
 		name = " (SPIN_LOCK_ALREADY_OWNED)"
 	case PNPDetectedFatalError:
