@@ -4,6 +4,11 @@
 //   - exec runs a Go test binary: go test -exec "$PWD/scripts/vm/exec" ./vfio/...
 //   - run runs any static program or a shell line: scripts/vm/run -- sh -c 'ls /sys/kernel/iommu_groups'
 //   - setup fetches QEMU and the kernels; exec and run call it when something is missing.
+//   - kernel builds the one kernel that is not Debian's; setup calls it.
+//
+// There are three kernels: stable is Debian's own, newest is that of its backports, and own is the source of newest with
+// the configuration kernel.config, since no Debian kernel for x86-64 has iommufd, VFIO's character devices and VFIO
+// without an IOMMU. What own has is built in: there are no modules.
 //
 // Each prints its options with --help. How it is built: launch runs on the host, packs the program and its files into
 // an initial file system, starts QEMU and passes on what comes back; guestinit is process 1 in the guest, prepares it

@@ -316,7 +316,7 @@ func TestRefusals(t *testing.T) {
 		"missing":        {[]string{"./run", "--", "./none"}, 126, "no such file"},
 		"not a program":  {[]string{"./run", "--", "./doc.go"}, 126, "not an executable file"},
 		"no command":     {[]string{"./run"}, 2, "no COMMAND"},
-		"unknown kernel": {[]string{"./run", "--kernel", "old", "--", "true"}, 2, "want stable or newest"},
+		"unknown kernel": {[]string{"./run", "--kernel", "old", "--", "true"}, 2, "want stable, newest, own"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := run(t, command(t, c.args[0], c.args[1:]...))
@@ -331,7 +331,7 @@ func TestHelp(t *testing.T) {
 	if os.Getenv("IRQBRIDGE_VM") != "" {
 		t.Skip("runs on the host")
 	}
-	for _, name := range []string{"./run", "./exec", "./setup"} {
+	for _, name := range []string{"./run", "./exec", "./setup", "./kernel"} {
 		r := run(t, command(t, name, "--help"))
 		assert.Zero(t, r.status)
 		assert.Contains(t, r.stdout, "usage: scripts/vm/")

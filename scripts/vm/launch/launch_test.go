@@ -84,6 +84,21 @@ func TestBadOptions(t *testing.T) {
 	assert.ErrorContains(t, err, "IRQBRIDGE_VM_CPUS=many")
 }
 
+// TestKernelLink holds launch to the name that scripts/vm/kernel gives: own-$(sha256sum kernel.config | cut -c 1-16).
+func TestKernelLink(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "kernel.config"), []byte("CONFIG_VFIO=y\n"), 0o600))
+	for kernel, want := range map[string]string{"stable": "stable", "newest": "newest", "own": "own-e1cbf0e1f1347b7b"} {
+		o, err := parse([]string{"--kernel", kernel, "--setup", filepath.Join(dir, "setup"), "--", "true"})
+		require.NoError(t, err)
+		link, err := kernelLink(o)
+		require.NoError(t, err)
+		assert.Equal(t, want, link)
+	}
+	_, err := kernelLink(&options{kernel: "own", setup: filepath.Join(t.TempDir(), "setup")})
+	assert.ErrorIs(t, err, os.ErrNotExist)
+}
+
 func TestEnvironmentIsSelected(t *testing.T) {
 	t.Setenv("IRQBRIDGE_VM_KERNEL", "newest")
 	t.Setenv("IRQBRIDGE_VM", "stable")

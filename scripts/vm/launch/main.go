@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
@@ -174,9 +175,13 @@ func explain(err error, o *options, c *console) error {
 
 // prepare gives the kernel's directory and the busybox program, after calling setup if something is missing.
 func prepare(o *options) (kernelDir, busybox string, err error) {
+	link, err := kernelLink(o)
+	if err != nil {
+		return "", "", err
+	}
 	complete := func() bool {
 		_, qemuErr := exec.LookPath("qemu-system-x86_64")
-		kernelDir, err = filepath.EvalSymlinks(filepath.Join(o.cache, o.kernel))
+		kernelDir, err = filepath.EvalSymlinks(filepath.Join(o.cache, link))
 		busybox = filepath.Join(o.cache, "busybox")
 		_, statErr := os.Stat(busybox)
 		return qemuErr == nil && err == nil && statErr == nil
@@ -193,6 +198,19 @@ func prepare(o *options) (kernelDir, busybox string, err error) {
 		return "", "", fmt.Errorf("%s %s left something out", o.setup, o.kernel)
 	}
 	return kernelDir, busybox, nil
+}
+
+// kernelLink is the name that setup gives the kernel's directory in the cache. Kernels that are built here differ with
+// their configuration, which each checkout has its own of.
+func kernelLink(o *options) (string, error) {
+	if o.kernel != "own" {
+		return o.kernel, nil
+	}
+	config, err := os.ReadFile(filepath.Join(filepath.Dir(o.setup), "kernel.config"))
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("own-%.8x", sha256.Sum256(config)), nil
 }
 
 // environment is what of this process's environment the program gets.

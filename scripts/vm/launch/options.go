@@ -5,9 +5,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
+
+// kernels are the names of the kernels, as setup knows them.
+var kernels = []string{"stable", "newest", "own"}
 
 // options is what the command line and the environment say.
 type options struct {
@@ -59,7 +63,7 @@ Options; each can also be given in the environment, which is the way for exec:
 
 const usageEnd = `
 Environment: of this machine's, the guest gets IRQBRIDGE_*, GOCOVERDIR (what is written there comes back), GODEBUG, GOGC,
-GOMAXPROCS, GOMEMLIMIT, GOTRACEBACK, CI, NO_COLOR, LANG, TERM and TZ, and IRQBRIDGE_VM=stable or newest.
+GOMAXPROCS, GOMEMLIMIT, GOTRACEBACK, CI, NO_COLOR, LANG, TERM and TZ, and IRQBRIDGE_VM, the name of the kernel.
 exec also takes along the package's directory, its testdata and the module's, and brings back what the -test.*profile
 flags name.
 
@@ -72,7 +76,7 @@ where it helps with the last lines of the guest's console.
 func parse(args []string) (*options, error) {
 	o := &options{}
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
-	flags.StringVar(&o.kernel, "kernel", "stable", "`NAME`: stable (Debian's own) or newest (of its backports)")
+	flags.StringVar(&o.kernel, "kernel", "stable", "`NAME`: stable (Debian's), newest (of its backports) or own (newest, built here with all of VFIO)")
 	flags.BoolVar(&o.noIOMMU, "no-iommu", false, "leave the IOMMU off")
 	flags.StringVar(&o.user, "user", "root", "run as `NAME|UID`: root, user, nobody or a number")
 	flags.StringVar(&o.append, "append", "", "more kernel `ARGUMENTS`; module.parameter=value works too")
@@ -119,8 +123,8 @@ func parse(args []string) (*options, error) {
 	flags.Visit(func(f *flag.Flag) { timeoutGiven = timeoutGiven || f.Name == "timeout" })
 	o.command = flags.Args()
 
-	if o.kernel != "stable" && o.kernel != "newest" {
-		return nil, fmt.Errorf("--kernel %s: want stable or newest", o.kernel)
+	if !slices.Contains(kernels, o.kernel) {
+		return nil, fmt.Errorf("--kernel %s: want %s", o.kernel, strings.Join(kernels, ", "))
 	}
 	if o.accel != "tcg" && o.accel != "kvm" {
 		return nil, fmt.Errorf("--accel %s: want tcg or kvm", o.accel)
