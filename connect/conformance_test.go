@@ -19,6 +19,7 @@ func TestConformance(t *testing.T) {
 	t.Run("G", dispatchRows)
 	t.Run("H", lockRows)
 	t.Run("I", disconnectRows)
+	t.Run("J", passiveRows)
 	t.Run("M", assignRows)
 	t.Run("N", affinityRows)
 }

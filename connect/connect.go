@@ -140,8 +140,8 @@ func (d *device) connect(p *Parameters) error {
 	if err != nil {
 		return err
 	}
-	if p.Irql == PassiveLevel {
-		return refuse(StatusNotSupported, "vector 0x%x: passive-level service routines are not offered; use Irql %d",
+	if p.Irql == PassiveLevel && d.resources.Kind != pci.KindINTx {
+		return refuse(StatusNotSupported, "vector 0x%x is a message, which has no passive-level service routine; use Irql %d",
 			p.Vector, m.Translated.Level)
 	}
 	wanted := processors{p.group(), p.ProcessorEnableMask}.cpus()
@@ -179,23 +179,23 @@ func (d *device) connect(p *Parameters) error {
 // set before the store that makes the interrupt visible to the dispatcher.
 func (d *device) attach(i *Interrupt, m pci.Message, p *Parameters, cpus host.CPUSet) error {
 	if s := d.sources[m.Index]; s != nil {
-		return d.join(i, s, p)
+		return s.join(i, p)
 	}
 	index := vfio.IndexOf(d.resources.Kind)
 	if live, _, on := d.vfio.EnabledIRQs(); on && (live != index || len(d.sources) == 0) {
 		return refuse(StatusInvalidDeviceRequest, "%s interrupts of %s are enabled outside this package; disable them first",
 			live, d.vfio.Address())
 	}
-	s, err := d.newSource(m, cpus)
+	s, err := d.newSource(m, cpus, i.passive())
 	if err != nil {
 		return hostRefused(m, err)
 	}
 	i.source = s
 	*p.InterruptObject = i
-	s.chain.Store(&[]*Interrupt{i})
-	if err = s.dispatcher.add(s); err == nil {
+	s.chain.add(i)
+	if err = s.start(); err == nil {
 		if err = d.arm(s); err != nil {
-			s.dispatcher.remove(s)
+			s.stop()
 		}
 	}
 	if err != nil {
@@ -216,16 +216,9 @@ func hostRefused(m pci.Message, err error) error {
 }
 
 // join puts an interrupt at the end of the chain of a source that is connected already.
-func (d *device) join(i *Interrupt, s *source, p *Parameters) error {
-	chain := *s.chain.Load()
-	switch head := chain[0]; {
-	case !i.share:
-		return refuse(StatusInvalidParameter, "vector 0x%x is connected already; ShareVector must be true to share it", p.Vector)
-	case !head.share:
-		return refuse(StatusInvalidParameter, "vector 0x%x is connected without ShareVector", p.Vector)
-	case i.wanted != head.wanted:
-		return refuse(StatusInvalidParameter, "vector 0x%x is served on CPUs %s, not %s; one thread calls the whole chain",
-			p.Vector, head.wanted, i.wanted)
+func (s *source) join(i *Interrupt, p *Parameters) error {
+	if err := s.chain.admit(i, p.Vector); err != nil {
+		return err
 	}
 	if err := s.err.Load(); err != nil {
 		return &StatusError{
@@ -239,8 +232,7 @@ func (d *device) join(i *Interrupt, s *source, p *Parameters) error {
 	i.firesBefore, i.unclaimedBefore = before, s.unclaimed.Load()
 	i.source = s
 	*p.InterruptObject = i
-	longer := append(slices.Clone(chain), i)
-	s.chain.Store(&longer)
+	s.chain.add(i)
 	if err := s.err.Load(); err != nil {
 		i.report(*err) // silenced just now, perhaps without having seen this member
 	}

@@ -74,9 +74,13 @@ func (d *device) dispatcherFor(cpus host.CPUSet) (*dispatcher, error) {
 }
 
 // newSource makes the source of an assigned interrupt, with nobody connected to it.
-func (d *device) newSource(m pci.Message, cpus host.CPUSet) (*source, error) {
-	s := &source{device: d, kind: d.resources.Kind, message: m, latched: m.Translated.Flags.Latched()}
-	s.chain.Store(new([]*Interrupt))
+func (d *device) newSource(m pci.Message, cpus host.CPUSet, passive bool) (*source, error) {
+	s := &source{
+		device: d, kind: d.resources.Kind, message: m, latched: m.Translated.Flags.Latched(), chain: newChain(),
+	}
+	if passive {
+		s.worker = newWorker()
+	}
 	var err error
 	if s.eventfd, err = newEventFD(); err != nil {
 		return nil, err
@@ -155,14 +159,13 @@ func (d *device) steer(s *source) error {
 func (d *device) remove(i *Interrupt) error {
 	s := i.source
 	i.bar()
-	chain := slices.DeleteFunc(slices.Clone(*s.chain.Load()), func(j *Interrupt) bool { return j == i })
-	s.chain.Store(&chain)
+	s.chain.drop(i)
 	i.lock.part()
-	if len(chain) > 0 {
+	if s.chain.has(s.owns) {
 		return nil
 	}
-	// The dispatcher lets go first, so that it neither unmasks nor silences what is disabled here.
-	s.dispatcher.remove(s)
+	// Those who serve it let go first, so that they neither unmask nor silence what is disabled here.
+	s.stop()
 	delete(d.sources, s.message.Index)
 	err := d.disarm(s)
 	d.discard(s)

@@ -131,7 +131,9 @@ func (d *dispatcher) run(started chan<- error) {
 			return
 		}
 		// A service routine called runtime.Goexit. Its source has been silenced; the others are served by a new
-		// thread, which goes on in the same batch.
+		// thread, which goes on in the same batch. It takes the event at hand again: on a modelled line the routine may
+		// have been that of another device, and the line that fired is to be served still.
+		d.next--
 		d.spawn(nil)
 	}()
 	err := d.host.PinThread(d.cpus)

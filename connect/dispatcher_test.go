@@ -81,7 +81,7 @@ func sourceOf(t testing.TB, d *dispatcher, kind pci.Kind, routines ...ServiceRou
 	fd, err := newEventFD()
 	require.NoError(t, err)
 	t.Cleanup(fd.close)
-	s := &source{device: &device{}, kind: kind, latched: true, eventfd: fd, dispatcher: d}
+	s := &source{device: &device{}, kind: kind, latched: true, eventfd: fd, dispatcher: d, chain: newChain()}
 	var chain []*Interrupt
 	for _, r := range routines {
 		i := &Interrupt{source: s, routine: r, synchronizeIRQL: 9}

@@ -31,11 +31,11 @@
 // Two signals may be served by one call, and a call may come without cause; both are so on Windows. No signal is
 // lost: after the last one the routine is called once more. The routine asks its device what there is to do.
 //
-// A routine may use its device, its own data and Synchronize of other interrupts. It must not block, and it must not
-// call Connect, Disconnect, Assign or Release, which would wait for it: they return a [*BugCheckError] at once. Data
-// shared with other goroutines belongs under [Interrupt.Synchronize], data shared with other service routines under a
-// common [SpinLock], see [LockGroup]. A panic in a routine silences its source and nothing else; [Interrupt.Err] and
-// [Resources.OnError] tell.
+// A routine may use its device, its own data and Synchronize of other interrupts. It must not block, except at passive
+// level, and it must not call Connect, Disconnect, Assign or Release, which would wait for it: they return a
+// [*BugCheckError] at once. Data shared with other goroutines belongs under [Interrupt.Synchronize], data shared with
+// other service routines under a common [SpinLock], see [LockGroup]. A panic in a routine silences its source and
+// nothing else; [Interrupt.Err] and [Resources.OnError] tell.
 //
 // # Two masks
 //
@@ -70,7 +70,10 @@
 //     say it of the vector only. Policy.AllowSubsetMask permits a part of the mask.
 //   - Versions 2, 3 and 5 are STATUS_NOT_SUPPORTED with Version set to 1, the documented answer of a system that has
 //     the fully specified versions only.
-//   - Passive-level routines (Irql 0) are STATUS_NOT_SUPPORTED, as on Windows before 8.
+//   - Passive-level routines (Irql and SynchronizeIrql 0, no SpinLock) are for lines; for a message they are
+//     STATUS_NOT_SUPPORTED. They run in a goroutine of their source, which is not pinned, so they may block without
+//     holding up others. By their level they could call Connect and Disconnect; these would wait for the routine
+//     itself, so they refuse.
 //   - What stops Windows with a bug check is an error here: a call at the wrong IRQL, a disconnect of the wrong version,
 //     a lock taken twice. The last one panics, because Synchronize has no error to return.
 //   - Closing a device disconnects its interrupts. Each of them reports os.ErrClosed.

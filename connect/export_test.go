@@ -16,6 +16,3 @@ func TakeVectors(n int) (giveBack func()) {
 		}
 	}
 }
-
-// PassiveInterrupt is an interrupt with a passive-level service routine, as far as its lock is concerned.
-func PassiveInterrupt() *Interrupt { return lone(nil, PassiveLevel) }

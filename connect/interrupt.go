@@ -34,6 +34,9 @@ type Interrupt struct {
 	err atomic.Pointer[error]
 }
 
+// passive tells whether the service routine runs at PASSIVE_LEVEL.
+func (i *Interrupt) passive() bool { return i.synchronizeIRQL == PassiveLevel }
+
 // Stats counts what an interrupt did since it was connected. The numbers are read one after another while interrupts
 // go on.
 type Stats struct {
@@ -112,7 +115,8 @@ func (i *Interrupt) HostIRQ() (host.IRQ, error) {
 type AffinityReport struct {
 	// Wanted is ProcessorEnableMask, as CPU numbers.
 	Wanted host.CPUSet
-	// Thread is where the service routine runs: the part of Wanted that is online and in this process's cpuset.
+	// Thread is where the service routine runs: the part of Wanted that is online and in this process's cpuset. It is
+	// empty for a passive-level routine, which runs on any thread of the process.
 	Thread host.CPUSet
 	// IRQ is smp_affinity of the host's interrupt and Effective what its interrupt controller uses, as they are now.
 	// Without interrupt remapping Effective follows only with the next interrupt.
@@ -124,7 +128,10 @@ type AffinityReport struct {
 
 // Affinity reads the report. It is not for service routines: it reads files of /proc.
 func (i *Interrupt) Affinity() AffinityReport {
-	r := AffinityReport{Wanted: i.wanted, Thread: i.source.dispatcher.pinned}
+	r := AffinityReport{Wanted: i.wanted}
+	if !i.passive() {
+		r.Thread = i.source.dispatcher.pinned
+	}
 	if steered := i.source.steered.Load(); steered != nil {
 		r.IRQErr = *steered
 	}

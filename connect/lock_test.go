@@ -168,8 +168,8 @@ func lockRows(t *testing.T) {
 		bugCheck(t, i.ReleaseLock(before), connect.SpinLockNotOwned)
 		serviced(r, 0, calls)
 	})
-	t.Run("150", func(t *testing.T) {
-		i := connect.PassiveInterrupt()
+	onMachine(t, "150", func(t *testing.T, m *vfiotest.Machine) {
+		i := edu(t, m, pci.KindINTx).connect(0, claim, passive)
 		_, err := i.AcquireLock()
 		bugCheck(t, err, connect.PassiveInterruptError, 1)
 		bugCheck(t, i.ReleaseLock(0), connect.SpinLockNotOwned)
@@ -184,6 +184,25 @@ func lockRows(t *testing.T) {
 		report, err := exec.Command(tool, "vet", "-copylocks", "./testdata/copylock").CombinedOutput()
 		require.Error(t, err)
 		assert.Contains(t, string(report), "connect.SpinLock contains sync.Mutex")
+	})
+	onMachine(t, "151", func(t *testing.T, m *vfiotest.Machine) {
+		r := edu(t, m, pci.KindINTx)
+		isr, calls := r.reporting(0)
+		i := r.connect(0, isr, passive)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		tid := unix.Gettid()
+		assert.True(t, i.Synchronize(func() bool {
+			r.raise(0)
+			assert.Equal(t, tid, unix.Gettid())
+			select {
+			case <-calls:
+				t.Error("the routine ran under Synchronize")
+			default:
+			}
+			return true
+		}))
+		assert.Same(t, i, received(t, calls))
 	})
 	onMachine(t, "153", func(t *testing.T, m *vfiotest.Machine) {
 		r := edu(t, m, pci.KindINTx)

@@ -50,9 +50,13 @@ func (m Mode) String() string {
 //
 // It runs on a pinned OS thread, under the interrupt's lock, never twice at once. It should find out whether its
 // device interrupts, return false at once if not, else quiet the device, keep what it needs and return true. It must
-// not block, and must not call Connect, Disconnect, the device's Close, or Synchronize of its own lock. A panic in it
-// is caught: the source stays masked, and the panic becomes the interrupt's error. The same happens when it ends its
-// goroutine, as a test's FailNow does.
+// not block, and must not call Connect, Disconnect, the device's Close, or Synchronize of its own lock.
+//
+// A passive-level routine (Irql 0) runs in a goroutine that is not pinned, and may block: its line is masked meanwhile,
+// and other sources are served. Otherwise the same holds for it; Disconnect and Close wait until it has returned.
+//
+// A panic in a routine is caught: the source stays masked, and the panic becomes the interrupt's error. The same
+// happens when it ends its goroutine, as a test's FailNow does.
 type ServiceRoutine func(i *Interrupt, context any) bool
 
 // Parameters is the IO_CONNECT_INTERRUPT_PARAMETERS of wdm.h with its FullySpecified member, in the order of that
@@ -71,10 +75,11 @@ type Parameters struct {
 	ServiceRoutine ServiceRoutine
 	// ServiceContext is handed to the service routine unchanged, and may be nil.
 	ServiceContext any
-	// SpinLock is held while the service routine runs. nil makes a lock for this interrupt alone.
+	// SpinLock is held while the service routine runs. nil makes a lock for this interrupt alone, and is what a
+	// passive-level routine must have.
 	SpinLock *SpinLock
 	// SynchronizeIrql is the level that the service routine runs at: Irql for a private lock, the highest Irql of
-	// the group for a shared one ([LockGroup]).
+	// the group for a shared one ([LockGroup]), 0 for a passive-level routine.
 	SynchronizeIrql KIRQL
 	// FloatingSave has no effect on amd64 and arm64, where the kernel always saves the floating point state.
 	FloatingSave bool
@@ -82,7 +87,7 @@ type Parameters struct {
 	ShareVector bool
 	// Vector is the interrupt vector from the translated descriptor.
 	Vector uint32
-	// Irql is the interrupt's level, its DIRQL.
+	// Irql is the interrupt's level, its DIRQL; of a line also 0, PASSIVE_LEVEL, for a routine that may block.
 	Irql KIRQL
 	// InterruptMode is how the interrupt signals; it must be the source's mode.
 	InterruptMode Mode

@@ -86,6 +86,20 @@ func sharingRows(t *testing.T) {
 		refused(r, connect.StatusInvalidParameter, p)
 		serviced(r, 0, calls)
 	})
+	onMachine(t, "115", func(t *testing.T, m *vfiotest.Machine) {
+		r := edu(t, m, pci.KindINTx)
+		atLevel := func(*connect.Parameters) {}
+		for _, level := range [][2]func(*connect.Parameters){{passive, atLevel}, {atLevel, passive}} {
+			isr, calls := r.reporting(0)
+			i := r.connect(0, isr, level[0])
+			p := r.params(0, never(t))
+			level[1](p)
+			status := refused(r, connect.StatusInvalidParameter, p)
+			require.ErrorContains(t, status, "with their like only")
+			serviced(r, 0, calls)
+			r.disconnect(i)
+		}
+	})
 	onMachine(t, "116", func(t *testing.T, m *vfiotest.Machine) {
 		r, c := e1000e(t, m), newRecorder()
 		same := c.member(0, 2)

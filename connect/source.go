@@ -20,13 +20,36 @@ type source struct {
 	dispatcher *dispatcher
 	slot       int32
 	generation int32
+	chain      *chain
+	worker     *worker // runs the routines of a passive-level source, nil where the dispatcher does
 
-	err       atomic.Pointer[error]        // why the source is silenced, nil while it is not
-	chain     atomic.Pointer[[]*Interrupt] // replaced, never changed
+	err       atomic.Pointer[error] // why the source is silenced, nil while it is not
 	unclaimed atomic.Uint64
 
 	steered atomic.Pointer[error] // what came of moving the host IRQ to the dispatcher's CPUs
 }
+
+// start has the source served.
+func (s *source) start() error {
+	if err := s.dispatcher.add(s); err != nil {
+		return err
+	}
+	if s.worker != nil {
+		go s.work()
+	}
+	return nil
+}
+
+// stop ends that, and returns when nobody is serving it any more.
+func (s *source) stop() {
+	s.dispatcher.remove(s)
+	if s.worker != nil {
+		s.worker.stop()
+	}
+}
+
+// owns tells whether an interrupt of the chain belongs to this source.
+func (s *source) owns(i *Interrupt) bool { return i.source == s }
 
 // outcome is what came of calling one service routine, or of walking a chain.
 type outcome uint8
@@ -42,9 +65,17 @@ const (
 // walk going for ever, as it does on Windows.
 const maxPasses = 10_000
 
-// fire serves one event of the source: it walks the chain and then, for the line, lets the kernel signal again. It
-// runs on the dispatcher's thread.
+// fire takes one event of the source. It runs on the dispatcher's thread.
 func (s *source) fire(t *thread) {
+	if s.worker != nil {
+		s.worker.wake()
+		return
+	}
+	s.serve(t)
+}
+
+// serve walks the chain and then, for the line, lets the kernel signal again.
+func (s *source) serve(t *thread) {
 	if s.err.Load() != nil {
 		return
 	}

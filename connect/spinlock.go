@@ -121,7 +121,7 @@ func (i *Interrupt) recursion(op string) *BugCheckError {
 // in a service routine that runs under it or by an earlier call; PassiveInterruptError for an interrupt with a
 // passive-level routine, which has no spin lock and whose Synchronize works.
 func (i *Interrupt) AcquireLock() (before KIRQL, err error) {
-	if i.synchronizeIRQL == PassiveLevel {
+	if i.passive() {
 		return 0, &BugCheckError{
 			Code:       PassiveInterruptError,
 			Parameters: [4]uint64{1},
