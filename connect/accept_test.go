@@ -49,14 +49,28 @@ func acceptedRows(t *testing.T) {
 		}
 	})
 	onMachine(t, "057", func(t *testing.T, m *vfiotest.Machine) {
+		var k *altered
+		if m.Fake != nil {
+			k = intercept(m)
+		}
 		r := open(t, m, m.E1000E, connect.Policy{Messages: 3})
 		require.Equal(t, pci.KindMSIX, r.resources.Kind)
+		var ranges [][2]uint32 // the vectors of each enable: first and number
+		if k != nil {
+			k.set(func(k *altered) {
+				k.setIRQs = func(call setIRQs) (int, error, bool) {
+					ranges = append(ranges, [2]uint32{call.start, call.count})
+					return 0, nil, false
+				}
+			})
+		}
 		require.Len(t, r.messages, 3)
 		seen := make(map[*connect.Interrupt]bool)
 		var all [3]<-chan *connect.Interrupt
 		for n := range 3 {
 			var isr connect.ServiceRoutine
 			isr, all[n] = r.reporting(n)
+			assert.Error(t, r.dev.TriggerIRQ(vfio.MSIX, n, 1), "message %d has no eventfd yet", n)
 			i := r.connect(n, isr)
 			assert.False(t, seen[i])
 			seen[i] = true
@@ -64,6 +78,10 @@ func acceptedRows(t *testing.T) {
 			require.True(t, on)
 			assert.Equal(t, vfio.MSIX, index)
 			assert.Equal(t, 3, vectors, "all were enabled with the first")
+		}
+		if k != nil {
+			k.set(func(k *altered) { k.setIRQs = nil })
+			assert.Equal(t, [][2]uint32{{0, 3}, {1, 1}, {2, 1}}, ranges)
 		}
 		for n := range 3 {
 			assert.Equal(t, n, serviced(r, n, all[n]).Message())
@@ -74,6 +92,10 @@ func acceptedRows(t *testing.T) {
 		isr, calls := r.reporting(2)
 		i := r.connect(2, isr)
 		assert.Same(t, i, serviced(r, 2, calls))
+		for _, n := range []int{0, 1, 3, 4} {
+			assert.Error(t, r.dev.TriggerIRQ(vfio.MSIX, n, 1), "message %d has no eventfd", n)
+		}
+		require.NoError(t, r.dev.TriggerIRQ(vfio.MSIX, 2, 1))
 		for _, n := range []int{0, 1, 4, 3} {
 			isr, calls := r.reporting(n)
 			i := r.connect(n, isr)
@@ -98,8 +120,10 @@ func acceptedRows(t *testing.T) {
 	onMachine(t, "061", func(t *testing.T, m *vfiotest.Machine) {
 		r := edu(t, m, pci.KindINTx)
 		isr, calls := r.reporting(0)
-		r.connect(0, isr, func(p *connect.Parameters) { p.SynchronizeIrql = 11 })
+		i := r.connect(0, isr, func(p *connect.Parameters) { p.SynchronizeIrql = 11 })
+		require.Less(t, i.Descriptor().Level, uint16(11))
 		serviced(r, 0, calls)
+		assert.Equal(t, connect.KIRQL(11), levelUnderLock(r, i))
 	})
 	onMachine(t, "062", func(t *testing.T, m *vfiotest.Machine) {
 		r := edu(t, m, pci.KindMSI)

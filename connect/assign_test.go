@@ -17,9 +17,9 @@ import (
 
 // withMSI gives edu an MSI capability whose Multiple Message Capable field is mmc, of which the kernel offers all and
 // the host can give vectors messages.
-func withMSI(t *testing.T, mmc byte, vectors int) (*vfiotest.Machine, *rig) {
+func withMSI(t *testing.T, mmc byte, vectors int, opts ...vfiotest.Option) (*vfiotest.Machine, *rig) {
 	t.Helper()
-	m, k := alter(t)
+	m, k := alter(t, opts...)
 	dev := m.Open(t, m.EDU)
 	f, err := dev.Function()
 	require.NoError(t, err)
@@ -52,9 +52,14 @@ func withMSI(t *testing.T, mmc byte, vectors int) (*vfiotest.Machine, *rig) {
 // assignRows are the rows of group M.
 func assignRows(t *testing.T) {
 	onMachine(t, "189", func(t *testing.T, m *vfiotest.Machine) {
-		r := open(t, m, m.E1000E, connect.Policy{}) // which has MSI too
+		r := open(t, m, m.E1000E, connect.Policy{})
+		f, err := r.dev.Function()
+		require.NoError(t, err)
+		require.NotNil(t, f.MSI, "e1000e has both")
+		require.NotNil(t, f.MSIX)
 		assert.Equal(t, pci.KindMSIX, r.resources.Kind)
 		require.NoError(t, r.resources.Shortfall)
+		require.Len(t, r.resources.Raw, f.MSIX.Messages)
 		for _, d := range r.resources.Raw {
 			assert.EqualValues(t, 1, d.MessageCount)
 		}
@@ -74,8 +79,8 @@ func assignRows(t *testing.T) {
 		}
 		assert.False(t, r.enabled(), "Assign leaves nothing enabled")
 	})
-	t.Run("191", func(t *testing.T) {
-		_, r := withMSI(t, 3, 32)
+	onFake(t, "191", func(t *testing.T, fake vfiotest.Option) {
+		_, r := withMSI(t, 3, 32, fake)
 		r.assign(connect.Policy{})
 		assert.Equal(t, pci.KindMSI, r.resources.Kind)
 		require.Len(t, r.resources.Raw, 1)
@@ -91,47 +96,46 @@ func assignRows(t *testing.T) {
 		assert.Equal(t, pci.ShareDeviceExclusive, first.Share)
 		assert.EqualValues(t, 3, first.Flags)
 	})
-	t.Run("192", func(t *testing.T) {
-		_, r := withMSI(t, 5, 32)
+	onFake(t, "192", func(t *testing.T, fake vfiotest.Option) {
+		_, r := withMSI(t, 5, 32, fake)
 		r.assign(connect.Policy{WindowsLimits: true})
 		assert.Len(t, r.messages, 16)
 		r.assign(connect.Policy{})
 		assert.Len(t, r.messages, 32)
 	})
-	t.Run("193", func(t *testing.T) {
+	onFake(t, "193", func(t *testing.T, fake vfiotest.Option) {
 		for _, mmc := range []byte{6, 7} {
-			_, r := withMSI(t, mmc, 32)
+			_, r := withMSI(t, mmc, 32, fake)
 			_, err := connect.Assign(r.dev, connect.Policy{})
 			assert.ErrorContains(t, err, "reserved number of messages")
 		}
 	})
-	t.Run("194", func(t *testing.T) {
-		_, r := withMSI(t, 3, 32)
+	onFake(t, "194", func(t *testing.T, fake vfiotest.Option) {
+		_, r := withMSI(t, 3, 32, fake)
 		_, err := connect.Assign(r.dev, connect.Policy{Messages: 3})
 		require.ErrorContains(t, err, "powers of two")
 		r.assign(connect.Policy{Messages: 4})
 		assert.Len(t, r.messages, 4)
 	})
-	t.Run("195", func(t *testing.T) {
-		_, r := withMSI(t, 3, 4)
+	onFake(t, "195", func(t *testing.T, fake vfiotest.Option) {
+		_, r := withMSI(t, 3, 4, fake)
 		r.assign(connect.Policy{})
 		assert.Len(t, r.messages, 1, "exactly one, not four")
 		assert.Equal(t, pci.KindMSI, r.resources.Kind)
 		var fewer *vfio.FewerVectorsError
 		require.ErrorAs(t, r.resources.Shortfall, &fewer)
 		assert.Equal(t, 4, fewer.Available)
-	})
-	t.Run("195b", func(t *testing.T) {
-		m := vfiotest.FakeMachine(t, vfiotest.VectorLimit(3))
-		r := open(t, m, m.E1000E, connect.Policy{})
+
+		m := vfiotest.FakeMachine(t, fake, vfiotest.VectorLimit(3))
+		r = open(t, m, m.E1000E, connect.Policy{})
 		assert.Equal(t, pci.KindMSIX, r.resources.Kind)
 		assert.Len(t, r.messages, 1)
 		isr, calls := r.reporting(0)
 		r.connect(0, isr)
 		serviced(r, 0, calls)
 	})
-	t.Run("196", func(t *testing.T) {
-		_, r := withMSI(t, 3, 0)
+	onFake(t, "196", func(t *testing.T, fake vfiotest.Option) {
+		_, r := withMSI(t, 3, 0, fake)
 		r.assign(connect.Policy{})
 		assert.Equal(t, pci.KindINTx, r.resources.Kind)
 		assert.Len(t, r.messages, 1)
@@ -140,21 +144,34 @@ func assignRows(t *testing.T) {
 		assert.ErrorIs(t, err, unix.ENOSPC, "a kind that was asked for is not exchanged")
 	})
 	onMachine(t, "197", func(t *testing.T, m *vfiotest.Machine) {
-		resources, err := connect.Assign(m.Open(t, m.TestDev), connect.Policy{})
+		dev := m.Open(t, m.TestDev)
+		resources, err := connect.Assign(dev, connect.Policy{})
 		require.NoError(t, err)
 		assert.Zero(t, resources.Kind)
 		assert.Empty(t, resources.Raw)
 		assert.Empty(t, resources.Translated)
+		err = connect.Connect(&connect.Parameters{
+			Version: 1, PhysicalDeviceObject: dev, InterruptObject: new(*connect.Interrupt), ServiceRoutine: never(t),
+			Vector: 0x30, Irql: 3, SynchronizeIrql: 3, ProcessorEnableMask: 1,
+		})
+		require.ErrorIs(t, err, connect.StatusNotFound)
 		require.NoError(t, resources.Release())
 	})
-	t.Run("198", func(t *testing.T) {
+	onFake(t, "198", func(t *testing.T, fake vfiotest.Option) {
 		for pin := range byte(6) {
-			m, k := alter(t)
+			m, k := alter(t, fake)
 			k.set(func(k *altered) { k.config[0x3D] = pin })
 			dev := m.Open(t, m.EDU)
 			resources, err := connect.Assign(dev, connect.Policy{Kind: pci.KindINTx})
-			if pin == 0 || pin == 5 {
-				require.Error(t, err, "pin %d", pin)
+			switch pin {
+			case 0:
+				require.ErrorContains(t, err, "no interrupt line")
+				resources, err = connect.Assign(dev, connect.Policy{})
+				require.NoError(t, err)
+				assert.Equal(t, pci.KindMSI, resources.Kind)
+				continue
+			case 5:
+				require.ErrorContains(t, err, "pin")
 				continue
 			}
 			require.NoError(t, err, "pin %d", pin)
@@ -163,8 +180,8 @@ func assignRows(t *testing.T) {
 			assert.Zero(t, resources.Translated[0].Flags)
 		}
 	})
-	t.Run("199", func(t *testing.T) {
-		m, k := alter(t)
+	onFake(t, "199", func(t *testing.T, fake vfiotest.Option) {
+		m, k := alter(t, fake)
 		k.set(func(k *altered) { k.count[uint32(vfio.INTx)] = 0 })
 		dev := m.Open(t, m.EDU)
 		_, err := connect.Assign(dev, connect.Policy{Kind: pci.KindINTx})
@@ -173,14 +190,30 @@ func assignRows(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, pci.KindMSI, resources.Kind)
 	})
-	t.Run("200", func(t *testing.T) {
-		_, r := withMSI(t, 3, 32)
+	onFake(t, "200", func(t *testing.T, fake vfiotest.Option) {
+		_, r := withMSI(t, 3, 32, fake)
 		t.Cleanup(connect.TakeVectors(3)) // so that the lowest free vector is no multiple of 8
 		r.assign(connect.Policy{})
 		first := r.messages[0].Translated
 		assert.Zero(t, first.Vector%8)
 		assert.EqualValues(t, first.Vector>>4, first.Level)
 		assert.EqualValues(t, (first.Vector+7)>>4, first.Level)
+
+		seen := make(map[uint32]bool)
+		for _, d := range connect.TakeBlocks(t, 200, 4) {
+			assert.Zero(t, d.Vector%4)
+			assert.GreaterOrEqual(t, d.Level, uint16(3))
+			assert.LessOrEqual(t, d.Level, uint16(11))
+			if d.Vector <= 0xBF {
+				assert.EqualValues(t, d.Vector>>4, d.Level)
+			}
+			for v := d.Vector; v < d.Vector+4; v++ {
+				assert.NotZero(t, v)
+				assert.False(t, seen[v], "vector 0x%x is there twice", v)
+				seen[v] = true
+			}
+		}
+		assert.Len(t, seen, 800)
 	})
 	onMachine(t, "202", func(t *testing.T, m *vfiotest.Machine) {
 		r := open(t, m, m.E1000E, connect.Policy{Kind: pci.KindINTx})
@@ -194,51 +227,26 @@ func assignRows(t *testing.T) {
 // affinityRows are the rows of group N. Rows 205 and 208 are about a registry, which there is none of: a Policy has types
 // in place of numbers.
 func affinityRows(t *testing.T) {
-	fourCPUs := func(t *testing.T, p connect.Policy) *rig {
-		m, k := alter(t)
+	fourCPUs := func(t *testing.T, p connect.Policy, opts ...vfiotest.Option) *rig {
+		m, k := alter(t, opts...)
 		k.set(func(k *altered) { k.online = host.CPUSetOf(0, 1, 2, 3) })
 		return open(t, m, m.E1000E, p)
 	}
-	t.Run("203", func(t *testing.T) {
-		for _, d := range fourCPUs(t, connect.Policy{CPUs: host.CPUSetOf(2)}).resources.Translated {
+	onFake(t, "203", func(t *testing.T, fake vfiotest.Option) {
+		for _, d := range fourCPUs(t, connect.Policy{CPUs: host.CPUSetOf(2)}, fake).resources.Translated {
 			assert.EqualValues(t, 4, d.Affinity)
 		}
 	})
-	t.Run("204", func(t *testing.T) {
-		var masks []uint64
-		for _, d := range fourCPUs(t, connect.Policy{Spread: true, Messages: 4}).resources.Translated {
-			masks = append(masks, d.Affinity)
+	onMachine(t, "204", func(t *testing.T, m *vfiotest.Machine) {
+		if m.Fake != nil {
+			var masks []uint64
+			for _, d := range fourCPUs(t, connect.Policy{Spread: true, Messages: 4}, vfiotest.Personality(m.Version)).resources.Translated {
+				masks = append(masks, d.Affinity)
+			}
+			assert.Equal(t, []uint64{1, 2, 4, 8}, masks)
+			r := fourCPUs(t, connect.Policy{Spread: true, Kind: pci.KindMSI}, vfiotest.Personality(m.Version))
+			assert.EqualValues(t, 0xF, r.messages[0].Translated.Affinity)
 		}
-		assert.Equal(t, []uint64{1, 2, 4, 8}, masks)
-		r := fourCPUs(t, connect.Policy{Spread: true, Kind: pci.KindMSI})
-		assert.EqualValues(t, 0xF, r.messages[0].Translated.Affinity)
-	})
-	t.Run("206", func(t *testing.T) {
-		r := fourCPUs(t, connect.Policy{CPUs: host.CPUSetOf(1, 7)})
-		assert.EqualValues(t, 2, r.messages[0].Translated.Affinity)
-		_, err := connect.Assign(r.dev, connect.Policy{CPUs: host.CPUSetOf(7)})
-		require.ErrorContains(t, err, "CPU 7 is not online, the host has 0-3")
-	})
-	t.Run("207", func(t *testing.T) {
-		r := fourCPUs(t, connect.Policy{CPUs: host.CPUSetOf(1, 3)})
-		a := r.connect(0, claim).Affinity()
-		assert.Equal(t, host.CPUSetOf(1, 3), a.Wanted)
-		assert.Equal(t, host.CPUSetOf(1, 3), a.Thread)
-	})
-	t.Run("209", func(t *testing.T) {
-		m, k := alter(t)
-		k.set(func(k *altered) { k.online, _ = host.ParseCPUList("0-95") })
-		r := open(t, m, m.E1000E, connect.Policy{CPUs: host.CPUSetOf(70)})
-		d := r.messages[0].Translated
-		assert.EqualValues(t, 1, d.Group)
-		assert.EqualValues(t, 1<<6, d.Affinity)
-		p := r.params(0, never(t))
-		p.Version, p.Group = connect.VersionFullySpecified, 0
-		refused(r, connect.StatusNotFound, p)
-		i := r.connect(0, claim)
-		assert.Equal(t, host.CPUSetOf(70), i.Affinity().Thread)
-	})
-	onMachine(t, "204b", func(t *testing.T, m *vfiotest.Machine) {
 		r := open(t, m, m.E1000E, connect.Policy{Spread: true})
 		for n := range r.messages {
 			want := host.CPUSetOf(m.CPUs.CPUs()[n%m.CPUs.Len()])
@@ -256,6 +264,31 @@ func affinityRows(t *testing.T) {
 			require.NoError(t, a.IRQErr)
 			assert.Equal(t, want, a.Effective)
 		}
+	})
+	onFake(t, "206", func(t *testing.T, fake vfiotest.Option) {
+		r := fourCPUs(t, connect.Policy{CPUs: host.CPUSetOf(1, 7)}, fake)
+		assert.EqualValues(t, 2, r.messages[0].Translated.Affinity)
+		_, err := connect.Assign(r.dev, connect.Policy{CPUs: host.CPUSetOf(7)})
+		require.ErrorContains(t, err, "CPU 7 is not online, the host has 0-3")
+	})
+	onFake(t, "207", func(t *testing.T, fake vfiotest.Option) {
+		r := fourCPUs(t, connect.Policy{CPUs: host.CPUSetOf(1, 3)}, fake)
+		a := r.connect(0, claim).Affinity()
+		assert.Equal(t, host.CPUSetOf(1, 3), a.Wanted)
+		assert.Equal(t, host.CPUSetOf(1, 3), a.Thread)
+	})
+	onFake(t, "209", func(t *testing.T, fake vfiotest.Option) {
+		m, k := alter(t, fake)
+		k.set(func(k *altered) { k.online, _ = host.ParseCPUList("0-95") })
+		r := open(t, m, m.E1000E, connect.Policy{CPUs: host.CPUSetOf(70)})
+		d := r.messages[0].Translated
+		assert.EqualValues(t, 1, d.Group)
+		assert.EqualValues(t, 1<<6, d.Affinity)
+		p := r.params(0, never(t))
+		p.Version, p.Group = connect.VersionFullySpecified, 0
+		refused(r, connect.StatusNotFound, p)
+		i := r.connect(0, claim)
+		assert.Equal(t, host.CPUSetOf(70), i.Affinity().Thread)
 	})
 }
 

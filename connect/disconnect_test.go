@@ -1,9 +1,11 @@
 package connect_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -39,6 +41,7 @@ func disconnectRows(t *testing.T) {
 		for _, versions := range [][2]uint32{{4, 1}, {1, 4}} {
 			i := r.connect(0, claim, func(p *connect.Parameters) { p.Version = versions[0] })
 			require.NoError(t, connect.Disconnect(&connect.DisconnectParameters{Version: versions[1], ConnectionContext: i}))
+			assert.False(t, r.enabled())
 		}
 	})
 	onMachine(t, "156", func(t *testing.T, m *vfiotest.Machine) {
@@ -62,6 +65,7 @@ func disconnectRows(t *testing.T) {
 		r.disconnect(gone)
 		require.ErrorIs(t, disconnect(gone), connect.StatusInvalidParameter)
 		serviced(r, 1, calls)
+		assert.True(t, r.enabled())
 	})
 	onMachine(t, "158", func(t *testing.T, m *vfiotest.Machine) {
 		r := edu(t, m, pci.KindMSI)
@@ -75,17 +79,16 @@ func disconnectRows(t *testing.T) {
 		})
 		r.trigger(0)
 		received(t, inside)
-		result := make(chan error)
+		result := make(chan error, 1)
 		go func() {
 			err := disconnect(i)
 			assert.True(t, ended.Load())
 			result <- err
 		}()
-		select {
-		case <-result:
-			t.Error("Disconnect returned while the service routine ran")
-		default:
-		}
+		eventually(t, "Disconnect waits for the lock", func() bool {
+			require.Empty(t, result, "Disconnect returned while the service routine ran")
+			return waits("connect.Disconnect")
+		})
 		close(goOn)
 		require.NoError(t, received(t, result))
 	})
@@ -113,6 +116,9 @@ func disconnectRows(t *testing.T) {
 		assert.Zero(t, late.Load())
 		err := r.dev.TriggerIRQ(vfio.MSIX, 0, 1)
 		assert.Error(t, err, "the message has no eventfd")
+		if m.Fake != nil {
+			lateSignals(t, m)
+		}
 	})
 	onMachine(t, "160", func(t *testing.T, m *vfiotest.Machine) {
 		rounds := 1000
@@ -197,8 +203,59 @@ func disconnectRows(t *testing.T) {
 			require.ErrorIs(t, disconnect(i), connect.StatusInvalidParameter)
 		}
 	})
-	onMachine(t, "168b", func(t *testing.T, m *vfiotest.Machine) {
-		// A service routine that closes its device cannot wait for itself, and does not.
+}
+
+// waits tells whether a goroutine waits for a lock inside a function.
+func waits(function string) bool {
+	buf := make([]byte, 1<<20)
+	for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		if header, _, _ := strings.Cut(g, "\n"); strings.Contains(header, "[sync.Mutex.Lock") && strings.Contains(g, function+"(") {
+			return true
+		}
+	}
+	return false
+}
+
+// lateSignals signals an eventfd that Disconnect has closed, as whoever still holds it can: nobody is called.
+func lateSignals(t *testing.T, m *vfiotest.Machine) {
+	t.Helper()
+	k := intercept(m)
+	r := open(t, m, m.EDU, connect.Policy{Kind: pci.KindMSI})
+	held := -1
+	k.set(func(k *altered) {
+		k.setIRQs = func(call setIRQs) (int, error, bool) {
+			if fd := call.eventfd; fd >= 0 {
+				var err error
+				held, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+				assert.NoError(t, err)
+			}
+			return 0, nil, false
+		}
+	})
+	var calls atomic.Int64
+	i := r.connect(0, func(*connect.Interrupt, any) bool { calls.Add(1); return true })
+	k.set(func(k *altered) { k.setIRQs = nil })
+	require.NotEqual(t, -1, held)
+	defer unix.Close(held)
+	one := binary.NativeEndian.AppendUint64(nil, 1)
+	_, err := unix.Write(held, one)
+	require.NoError(t, err)
+	eventually(t, "it is the eventfd of the interrupt", func() bool { return calls.Load() == 1 })
+	other := open(t, m, m.EDU2, connect.Policy{Kind: pci.KindMSI})
+	isr, served := other.reporting(0)
+	other.connect(0, isr)
+	r.disconnect(i)
+	for range 10_000 {
+		_, err := unix.Write(held, one)
+		require.NoError(t, err)
+	}
+	serviced(other, 0, served)
+	assert.EqualValues(t, 1, calls.Load())
+}
+
+// A service routine that closes its device cannot wait for itself, and does not.
+func TestCloseInAServiceRoutine(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
 		r := edu(t, m, pci.KindMSI)
 		closed := make(chan error, 1)
 		threads := make(chan int, 1)

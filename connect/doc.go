@@ -92,4 +92,16 @@
 //     list holds other resources too.
 //   - STATUS_INVALID_PARAMETER_10 means the mask, the tenth argument of the older IoConnectInterrupt and not the tenth
 //     member of the structure.
+//
+// # Rows that cannot hold
+//
+// The contract is tested as a table, TestConformance; testdata/conformance.txt lists its rows. These do not hold, or hold
+// otherwise than on Windows:
+//
+//   - Row 114, two modes on one vector: an assigned interrupt has one mode, and parameters with the other are refused
+//     with STATUS_NOT_FOUND before they could meet the chain.
+//   - Row 107, a message while the line is connected: Assign gives a device one kind of interrupt and gives no other while
+//     one is connected. What is tested is a line that was enabled by the device's own methods.
+//   - Row 168, closing a device with live interrupts: Close itself returns no error for them. [Resources.OnError] is called
+//     for each, and [Interrupt.Err] tells.
 package connect

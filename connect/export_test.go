@@ -1,7 +1,29 @@
 package connect
 
+import (
+	"testing"
+
+	"github.com/irqbridge/irqbridge/pci"
+)
+
 // CheckOn is what Connect says of the parameters before it looks at the device, on another architecture.
 func CheckOn(arch string, p *Parameters) error { return p.check(arch) }
+
+// TakeBlocks takes n blocks of vectors until the end of the test, as n devices with that many messages would, and returns
+// the descriptor of each.
+func TakeBlocks(t *testing.T, n, size int) []pci.TranslatedDescriptor {
+	t.Helper()
+	blocks := make([]pci.TranslatedDescriptor, n)
+	for i := range blocks {
+		d, ok := translate(pci.RawDescriptor{MessageCount: uint16(size)}, processors{mask: 1}, &vectors)
+		if !ok {
+			t.Fatal("all vectors are taken")
+		}
+		t.Cleanup(func() { vectors.release(d.Vector, uint32(size)) })
+		blocks[i] = d
+	}
+	return blocks
+}
 
 // TakeVectors takes n vectors, as other devices would, and returns how to give them back.
 func TakeVectors(n int) (giveBack func()) {

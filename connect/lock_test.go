@@ -20,26 +20,32 @@ func lockRows(t *testing.T) {
 	onMachine(t, "142", func(t *testing.T, m *vfiotest.Machine) {
 		a, b := edu(t, m, pci.KindMSI), open(t, m, m.EDU2, connect.Policy{Kind: pci.KindMSI})
 		var lock connect.SpinLock
-		var inside, overlaps, calls atomic.Int64
-		isr := func(*connect.Interrupt, any) bool {
-			if inside.Add(1) > 1 {
-				overlaps.Add(1)
+		inside, overlaps := 0, 0 // under the lock; the race detector watches too
+		var sent, seenA, seenB atomic.Int64
+		isr := func(seen *atomic.Int64) connect.ServiceRoutine {
+			return func(*connect.Interrupt, any) bool {
+				if inside++; inside > 1 {
+					overlaps++
+				}
+				seen.Store(sent.Load())
+				runtime.Gosched()
+				inside--
+				return true
 			}
-			runtime.Gosched()
-			inside.Add(-1)
-			calls.Add(1)
-			return true
 		}
-		pa, pb := a.params(0, isr), b.params(0, isr)
+		pa, pb := a.params(0, isr(&seenA)), b.params(0, isr(&seenB))
 		connect.LockGroup(&lock, pa, pb)
 		require.NoError(t, connect.Connect(pa))
 		require.NoError(t, connect.Connect(pb))
 		for range 2000 {
+			sent.Add(1)
 			a.trigger(0)
 			b.trigger(0)
 		}
-		eventually(t, "both were served", func() bool { return calls.Load() > 2 })
-		assert.Zero(t, overlaps.Load())
+		eventually(t, "both saw the last signal", func() bool { return seenA.Load() == 2000 && seenB.Load() == 2000 })
+		a.disconnect(*pa.InterruptObject)
+		b.disconnect(*pb.InterruptObject)
+		assert.Zero(t, overlaps)
 	})
 	onMachine(t, "143", func(t *testing.T, m *vfiotest.Machine) {
 		a, b := edu(t, m, pci.KindMSI), open(t, m, m.EDU2, connect.Policy{Kind: pci.KindMSI})
@@ -65,16 +71,18 @@ func lockRows(t *testing.T) {
 	})
 	onMachine(t, "146", func(t *testing.T, m *vfiotest.Machine) {
 		r := edu(t, m, pci.KindMSI)
-		var inside, overlaps, calls atomic.Int64
+		var inside, overlaps, sent, seen atomic.Int64
 		i := r.connect(0, func(*connect.Interrupt, any) bool {
 			if inside.Add(1) > 1 {
 				overlaps.Add(1)
 			}
-			calls.Add(1)
+			seen.Store(sent.Load())
+			runtime.Gosched()
 			inside.Add(-1)
 			return true
 		})
 		for range 500 {
+			sent.Add(1)
 			r.trigger(0)
 			i.Synchronize(func() bool {
 				if inside.Add(1) > 1 {
@@ -85,7 +93,7 @@ func lockRows(t *testing.T) {
 				return true
 			})
 		}
-		eventually(t, "it was served", func() bool { return calls.Load() > 0 })
+		eventually(t, "the last signal was served", func() bool { return seen.Load() == 500 })
 		assert.Zero(t, overlaps.Load())
 	})
 	onMachine(t, "147", func(t *testing.T, m *vfiotest.Machine) {
@@ -107,13 +115,17 @@ func lockRows(t *testing.T) {
 		bugCheck(t, err, connect.SpinLockAlreadyOwned)
 		assert.ErrorContains(t, err, "recursive")
 	})
-	t.Run("139", func(t *testing.T) {
-		var a, b connect.Parameters
-		a, b = connect.FullySpecified(pci.TranslatedDescriptor{Level: 5}), connect.FullySpecified(pci.TranslatedDescriptor{Level: 9})
-		assert.Nil(t, a.SpinLock)
-		assert.Nil(t, b.SpinLock)
-		assert.EqualValues(t, 5, a.SynchronizeIrql)
-		assert.EqualValues(t, 9, b.SynchronizeIrql)
+	onMachine(t, "139", func(t *testing.T, m *vfiotest.Machine) {
+		low, high := twoLevels(t, m)
+		pa, pb := low.params(0, claim), high.params(0, claim)
+		require.Nil(t, pa.SpinLock)
+		require.Nil(t, pb.SpinLock)
+		require.NoError(t, connect.Connect(pa))
+		require.NoError(t, connect.Connect(pb))
+		a, b := *pa.InterruptObject, *pb.InterruptObject
+		assert.False(t, sameLock(low, a, b))
+		assert.EqualValues(t, a.Descriptor().Level, levelUnderLock(low, a))
+		assert.EqualValues(t, b.Descriptor().Level, levelUnderLock(high, b))
 	})
 	onMachine(t, "140", func(t *testing.T, m *vfiotest.Machine) {
 		low, high := twoLevels(t, m)
@@ -124,6 +136,8 @@ func lockRows(t *testing.T) {
 		assert.Equal(t, b.Irql, b.SynchronizeIrql)
 		require.NoError(t, connect.Connect(a))
 		require.NoError(t, connect.Connect(b))
+		assert.True(t, sameLock(low, *a.InterruptObject, *b.InterruptObject))
+		assert.Equal(t, b.Irql, levelUnderLock(low, *a.InterruptObject))
 	})
 	onMachine(t, "141", func(t *testing.T, m *vfiotest.Machine) {
 		low, high := twoLevels(t, m)
@@ -207,8 +221,10 @@ func lockRows(t *testing.T) {
 	onMachine(t, "153", func(t *testing.T, m *vfiotest.Machine) {
 		r := edu(t, m, pci.KindINTx)
 		var lock connect.SpinLock
-		for _, irql := range []connect.KIRQL{11, 12} {
-			r.disconnect(r.connect(0, claim, func(p *connect.Parameters) { p.SpinLock, p.SynchronizeIrql = &lock, irql }))
+		for _, irql := range []connect.KIRQL{11, 12, 11} {
+			i := r.connect(0, claim, func(p *connect.Parameters) { p.SpinLock, p.SynchronizeIrql = &lock, irql })
+			assert.Equal(t, irql, levelUnderLock(r, i))
+			r.disconnect(i)
 		}
 	})
 }
@@ -221,4 +237,32 @@ func twoLevels(t *testing.T, m *vfiotest.Machine) (low, high *rig) {
 	high = open(t, m, m.EDU2, connect.Policy{Kind: pci.KindMSI})
 	require.Less(t, low.messages[0].Translated.Level, high.messages[0].Translated.Level)
 	return low, high
+}
+
+// levelUnderLock is the IRQL at which a function runs that holds the interrupt's lock.
+func levelUnderLock(r *rig, i *connect.Interrupt) (irql connect.KIRQL) {
+	r.Helper()
+	i.Synchronize(func() bool {
+		var check *connect.BugCheckError
+		require.ErrorAs(r, connect.Connect(new(connect.Parameters)), &check)
+		irql = connect.KIRQL(check.Parameters[1])
+		return true
+	})
+	return irql
+}
+
+// sameLock tells whether two interrupts have one lock: then a thread that has it cannot take it again.
+func sameLock(r *rig, a, b *connect.Interrupt) (same bool) {
+	r.Helper()
+	return a.Synchronize(func() (same bool) {
+		defer func() {
+			if p := recover(); p != nil {
+				err, _ := p.(error)
+				bugCheck(r, err, connect.SpinLockAlreadyOwned)
+				same = true
+			}
+		}()
+		b.Synchronize(func() bool { return true })
+		return false
+	})
 }

@@ -49,8 +49,7 @@ func bugCheck(t testing.TB, err error, code uint32, parameters ...uint64) {
 	assert.NotEmpty(t, check.Reason)
 }
 
-// refusals change valid parameters of edu's line, Irql 9 in the table of Windows, and give the status that follows.
-// The level of the line here is what was assigned, so changes are made relative to it.
+// refusals change valid parameters of edu's line and give the status that follows.
 var refusals = []struct {
 	row    string
 	status connect.Status
@@ -76,10 +75,6 @@ var refusals = []struct {
 	}},
 	{"087", connect.StatusInvalidParameter10, func(_ *rig, p *connect.Parameters) { p.ProcessorEnableMask = 0 }},
 	{"090", connect.StatusNotFound, func(_ *rig, p *connect.Parameters) { p.Vector = 0x92 }},
-	{"093", connect.StatusNotFound, func(_ *rig, p *connect.Parameters) {
-		p.Irql++
-		p.SynchronizeIrql = p.Irql
-	}},
 	{"094", connect.StatusNotFound, func(_ *rig, p *connect.Parameters) { p.InterruptMode = connect.Latched }},
 	{"097", connect.StatusNotFound, func(_ *rig, p *connect.Parameters) {
 		p.Version, p.Group = connect.VersionFullySpecifiedGroup, 3
@@ -119,12 +114,13 @@ func refusedRows(t *testing.T) {
 	})
 	onMachine(t, "078", func(t *testing.T, m *vfiotest.Machine) {
 		r := edu(t, m, pci.KindINTx)
-		p := r.params(0, claim)
+		isr, calls := r.reporting(0)
+		p := r.params(0, isr)
 		p.Version = connect.VersionLineBased
 		refused(r, connect.StatusNotSupported, p)
 		require.Equal(t, connect.VersionFullySpecified, p.Version)
 		require.NoError(t, connect.Connect(p))
-		require.NotNil(t, *p.InterruptObject)
+		assert.Same(t, *p.InterruptObject, serviced(r, 0, calls))
 	})
 	onMachine(t, "086", func(t *testing.T, m *vfiotest.Machine) {
 		p := edu(t, m, pci.KindINTx).params(0, never(t))
@@ -133,8 +129,8 @@ func refusedRows(t *testing.T) {
 		require.NoError(t, connect.CheckOn("amd64", p))
 		require.NoError(t, connect.CheckOn("arm64", p))
 	})
-	t.Run("088", func(t *testing.T) {
-		m, k := alter(t)
+	onFake(t, "088", func(t *testing.T, fake vfiotest.Option) {
+		m, k := alter(t, fake)
 		k.set(func(k *altered) { k.online = host.CPUSetOf(0, 1, 2, 3, 4, 5, 6, 7) })
 		r := open(t, m, m.EDU, connect.Policy{CPUs: host.CPUSetOf(4, 5, 6, 7)})
 		require.EqualValues(t, 0xF0, r.messages[0].Translated.Affinity)
@@ -142,8 +138,8 @@ func refusedRows(t *testing.T) {
 		status := refused(r, connect.StatusInvalidParameter10, r.params(0, never(t)))
 		assert.ErrorContains(t, status, "CPUs 4-7 are not online")
 	})
-	t.Run("088b", func(t *testing.T) {
-		m, k := alter(t)
+	onFake(t, "088b", func(t *testing.T, fake vfiotest.Option) {
+		m, k := alter(t, fake)
 		k.set(func(k *altered) { k.online = host.CPUSetOf(0, 1, 2, 3, 4, 5, 6, 7) })
 		r := open(t, m, m.EDU, connect.Policy{CPUs: host.CPUSetOf(3, 4, 5)})
 		k.set(func(k *altered) { k.online = host.CPUSetOf(0, 1, 2, 3) })
@@ -151,8 +147,8 @@ func refusedRows(t *testing.T) {
 		assert.Equal(t, host.CPUSetOf(3), i.Affinity().Thread)
 		assert.Equal(t, host.CPUSetOf(3, 4, 5), i.Affinity().Wanted)
 	})
-	t.Run("089", func(t *testing.T) {
-		m, k := alter(t)
+	onFake(t, "089", func(t *testing.T, fake vfiotest.Option) {
+		m, k := alter(t, fake)
 		k.set(func(k *altered) { k.online = host.CPUSetOf(0, 1, 2, 3) })
 		r := open(t, m, m.EDU, connect.Policy{CPUs: host.CPUSetOf(2, 3)})
 		k.set(func(k *altered) { k.allowed = host.CPUSetOf(0, 1) })
@@ -175,6 +171,16 @@ func refusedRows(t *testing.T) {
 		}}}}
 		refused(r, connect.StatusNotFound, r.params(0, never(t)))
 	})
+	onMachine(t, "093", func(t *testing.T, m *vfiotest.Machine) {
+		t.Cleanup(connect.TakeVectors(16)) // so that the line has not the lowest level of a device
+		r := edu(t, m, pci.KindINTx)
+		p := r.params(0, never(t))
+		for _, irql := range []connect.KIRQL{p.Irql - 1, p.Irql + 1} {
+			p.Irql, p.SynchronizeIrql = irql, connect.HighLevel
+			status := refused(r, connect.StatusNotFound, p)
+			assert.ErrorContains(t, status, "Irql")
+		}
+	})
 	onMachine(t, "095", func(t *testing.T, m *vfiotest.Machine) {
 		if m.CPUs.Len() < 2 {
 			t.Skip("a mask of one CPU has no smaller part")
@@ -188,8 +194,8 @@ func refusedRows(t *testing.T) {
 		i := r.connect(0, claim, func(p *connect.Parameters) { p.ProcessorEnableMask = first.GroupMask(0) })
 		assert.Equal(t, first, i.Affinity().Thread)
 	})
-	t.Run("096", func(t *testing.T) {
-		m, k := alter(t)
+	onFake(t, "096", func(t *testing.T, fake vfiotest.Option) {
+		m, k := alter(t, fake)
 		k.set(func(k *altered) { k.online = host.CPUSetOf(0, 1, 70) })
 		r := open(t, m, m.EDU, connect.Policy{CPUs: host.CPUSetOf(70)})
 		p := connect.FullySpecified(r.messages[0].Translated) // Version 1 always means group 0
@@ -219,8 +225,8 @@ func refusedRows(t *testing.T) {
 		{"105", unix.EBUSY, connect.StatusUnsuccessful},
 		{"106", unix.ENODEV, connect.StatusNotFound},
 	} {
-		t.Run(c.row, func(t *testing.T) {
-			m, k := alter(t)
+		onFake(t, c.row, func(t *testing.T, fake vfiotest.Option) {
+			m, k := alter(t, fake)
 			r := edu(t, m, pci.KindINTx)
 			k.set(func(k *altered) { k.setIRQs = func(setIRQs) (int, error, bool) { return 0, c.errno, true } })
 			status := refused(r, c.status, r.params(0, never(t)))
@@ -229,8 +235,8 @@ func refusedRows(t *testing.T) {
 			r.connect(0, claim)
 		})
 	}
-	t.Run("104", func(t *testing.T) {
-		m, k := alter(t)
+	onFake(t, "104", func(t *testing.T, fake vfiotest.Option) {
+		m, k := alter(t, fake)
 		r := e1000e(t, m)
 		k.set(func(k *altered) { k.setIRQs = func(setIRQs) (int, error, bool) { return 4, nil, true } })
 		status := refused(r, connect.StatusInsufficientResources, r.params(0, never(t)))

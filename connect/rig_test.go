@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/irqbridge/irqbridge/connect"
@@ -257,19 +258,30 @@ type altered struct {
 	unmasked        int
 }
 
-// setIRQs is struct vfio_irq_set.
-type setIRQs struct{ flags, index, start, count uint32 }
+// setIRQs is struct vfio_irq_set, and the first of its eventfds that is one, else -1.
+type setIRQs struct {
+	flags, index, start, count uint32
+	eventfd                    int
+}
 
-const actionUnmask = 1 << 4 // VFIO_IRQ_SET_ACTION_UNMASK
+const (
+	dataEventFD  = 1 << 2 // VFIO_IRQ_SET_DATA_EVENTFD
+	actionUnmask = 1 << 4 // VFIO_IRQ_SET_ACTION_UNMASK
+)
 
 // alter returns a fake machine whose kernel the test may change.
 func alter(t *testing.T, opts ...vfiotest.Option) (*vfiotest.Machine, *altered) {
 	m := vfiotest.FakeMachine(t, opts...)
+	return m, intercept(m)
+}
+
+// intercept puts itself between a fake machine, of which nothing is open yet, and whoever uses it.
+func intercept(m *vfiotest.Machine) *altered {
 	k := &altered{
 		Kernel: m.Fake, config: make(map[int]byte), count: make(map[uint32]uint32), pinned: make(map[int]host.CPUSet),
 	}
 	m.Kernel, m.Host = k, k.Host()
-	return m, k
+	return k
 }
 
 func (k *altered) Host() *host.Host { return host.NewOn(k) }
@@ -301,7 +313,12 @@ func (k *altered) DeviceGetIRQInfo(fd int, arg []byte) error {
 
 func (k *altered) DeviceSetIRQs(fd int, arg []byte) (int, error) {
 	field := func(i int) uint32 { return binary.NativeEndian.Uint32(arg[4*i:]) }
-	call := setIRQs{flags: field(1), index: field(2), start: field(3), count: field(4)}
+	call := setIRQs{flags: field(1), index: field(2), start: field(3), count: field(4), eventfd: -1}
+	if call.flags&dataEventFD != 0 {
+		for n := range int(call.count) {
+			call.eventfd = max(call.eventfd, int(int32(field(5+n))))
+		}
+	}
 	k.mu.Lock()
 	answer := k.setIRQs
 	if call.flags&actionUnmask != 0 {
@@ -368,12 +385,15 @@ var (
 	_ host.OS     = (*altered)(nil)
 )
 
-// footprint is what a test must leave as it found it.
-type footprint struct{ files []string }
+// footprint is what a test must leave as it found it. A dispatcher is a goroutine with a thread of its own, which ends with it.
+type footprint struct {
+	files      []string
+	goroutines goleak.Option
+}
 
 func takeFootprint(t testing.TB) footprint {
 	t.Helper()
-	return footprint{files: openFiles(t)}
+	return footprint{files: openFiles(t), goroutines: goleak.IgnoreCurrent()}
 }
 
 // openFiles lists what the process has open, by what it is: numbers change when files are closed and opened.
@@ -394,10 +414,11 @@ func openFiles(t testing.TB) []string {
 	return files
 }
 
-// requireNothingLeft fails unless the same files are open as before.
+// requireNothingLeft fails unless the same files are open as before, and no goroutine is there that was not.
 func (f footprint) requireNothingLeft(t testing.TB) {
 	t.Helper()
 	require.Equal(t, f.files, openFiles(t))
+	require.NoError(t, goleak.Find(f.goroutines))
 }
 
 func threadAlive(tid int) bool {

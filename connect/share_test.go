@@ -121,13 +121,21 @@ func sharingRows(t *testing.T) {
 		c.chain(r, 0, 2)
 		refused(r, connect.StatusInvalidParameter, r.params(0, never(t)))
 		assert.Equal(t, []int{0, 1, 0, 1}, c.walk(r, 0, 1), "still a chain, in the same order")
+		alone := newRecorder([]bool{true}, []bool{true})
+		alone.chain(r, 2, 1)
+		refused(r, connect.StatusInvalidParameter, r.params(2, never(t)))
+		assert.Equal(t, []int{0}, alone.walk(r, 2, 1), "still alone: called once though it claims")
 	})
 	onMachine(t, "119", func(t *testing.T, m *vfiotest.Machine) {
 		r, c := e1000e(t, m), newRecorder()
 		c.chain(r, 0, 3)
 		assert.Equal(t, []int{0, 1, 2}, c.walk(r, 0, 1))
 	})
-	onMachine(t, "118b", func(t *testing.T, m *vfiotest.Machine) {
+}
+
+// Members of a chain have one thread, so they have one mask.
+func TestChainHasOneMask(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
 		if m.CPUs.Len() < 2 {
 			t.Skip("a mask of one CPU has no smaller part")
 		}

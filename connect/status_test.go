@@ -11,22 +11,22 @@ import (
 	"github.com/irqbridge/irqbridge/connect"
 )
 
-// constantRows are the rows of group A about this package's constants; the codec's rows are package pci's.
-func constantRows(t *testing.T) {
-	t.Run("001", func(t *testing.T) {
+// The constants have the values of wdm.h and ntstatus.h.
+func TestConstants(t *testing.T) {
+	t.Run("versions", func(t *testing.T) {
 		assert.Equal(t, []uint32{1, 2, 3, 4, 5}, []uint32{
 			connect.VersionFullySpecified, connect.VersionLineBased, connect.VersionMessageBased,
 			connect.VersionFullySpecifiedGroup, connect.VersionMessageBasedPassive,
 		})
 	})
-	t.Run("004", func(t *testing.T) {
+	t.Run("modes and levels", func(t *testing.T) {
 		assert.EqualValues(t, 0, connect.LevelSensitive)
 		assert.EqualValues(t, 1, connect.Latched)
 		assert.Equal(t, []connect.KIRQL{0, 1, 2, 15}, []connect.KIRQL{
 			connect.PassiveLevel, connect.APCLevel, connect.DispatchLevel, connect.HighLevel,
 		})
 	})
-	t.Run("005", func(t *testing.T) {
+	t.Run("statuses", func(t *testing.T) {
 		for status, name := range map[connect.Status]string{
 			0x00000000: "STATUS_SUCCESS",
 			0xC0000001: "STATUS_UNSUCCESSFUL",
