@@ -3,7 +3,6 @@ package connect
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -58,7 +57,7 @@ func Assign(dev *vfio.Device, p Policy) (*Resources, error) {
 
 func (d *device) assign(p Policy) (*Resources, error) {
 	if d.closed {
-		return nil, os.ErrClosed
+		return nil, d.errClosed()
 	}
 	if len(d.sources) > 0 {
 		return nil, fmt.Errorf("%w: interrupts are connected; disconnect them first", vfio.ErrBusy)

@@ -193,7 +193,7 @@ func (d *device) shutdown() {
 	d.closed = true
 	for _, s := range d.sources {
 		for _, i := range *s.chain.Load() {
-			i.report(fmt.Errorf("%s was connected when its device was closed; disconnect first: %w", i, os.ErrClosed))
+			i.report(fmt.Errorf("%s was connected when its device was closed: %w", i, d.errClosed()))
 			_ = d.remove(i)
 		}
 	}
@@ -201,6 +201,14 @@ func (d *device) shutdown() {
 	devices.mu.Lock()
 	defer devices.mu.Unlock()
 	delete(devices.byVFIO, d.vfio)
+}
+
+// errClosed says why the device is closed: the host wanted it back, or its user closed it.
+func (d *device) errClosed() error {
+	if errors.Is(d.vfio.Err(), vfio.ErrReleased) {
+		return vfio.ErrReleased
+	}
+	return os.ErrClosed
 }
 
 // unassign gives the vectors back.

@@ -76,7 +76,8 @@
 //     itself, so they refuse.
 //   - What stops Windows with a bug check is an error here: a call at the wrong IRQL, a disconnect of the wrong version,
 //     a lock taken twice. The last one panics, because Synchronize has no error to return.
-//   - Closing a device disconnects its interrupts. Each of them reports os.ErrClosed.
+//   - Closing a device disconnects its interrupts. Each of them reports os.ErrClosed, or vfio.ErrReleased when the device
+//     was closed because the host wants it back. That waits for service routines that run.
 //   - Every device's line has a vector of its own: the kernel tells devices on one wire apart.
 //
 // # Where the page misleads

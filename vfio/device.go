@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -30,7 +31,9 @@ type Device struct {
 	// The arguments of MaskIRQ and UnmaskIRQ, which are on the way of every INTx interrupt. The kernel only reads them.
 	maskINTx, unmaskINTx []byte
 
-	closing sync.Once
+	closing  sync.Once
+	released atomic.Bool // closed because the host wants it back
+	faulted  atomic.Bool // an uncorrectable error was reported
 
 	// life guards the descriptors and, through BAR, the mappings: every operation holds it for reading, Close and
 	// Reset for writing. It is taken before mu, and never twice by one goroutine.
@@ -45,6 +48,10 @@ type Device struct {
 	bars   [6]*BAR
 	hooks  []*func()
 	hooked bool // Close has taken the hooks: one that comes later runs at once
+
+	watched            []*os.File // the eventfds of Req and Err; nil when the option Unwatched was given
+	onRequest, onError func()
+	unreported         error // what failed at the end, until Close has returned it
 }
 
 // Address is the device's PCI address.
@@ -119,14 +126,27 @@ func (d *Device) AtClose(f func()) (cancel func()) {
 // Close gives the device back: it runs the AtClose functions, switches bus mastering off, which ends DMA and messages,
 // disables the interrupts, ends the mappings of the BARs and closes the device, its group and its container. The kernel
 // then resets the device. It goes on when a step fails and returns all that failed. A second call does nothing and
-// returns nil; one made meanwhile waits for the first.
+// returns nil; one made meanwhile waits for the first. When the device was released to the host, Close returns what failed
+// then.
 func (d *Device) Close() error {
-	var err error
-	d.closing.Do(func() {
-		d.runHooks()
-		err = d.shutDown()
-	})
+	d.end(func() {})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.unreported
+	d.unreported = nil
 	return err
+}
+
+// end closes the device, once. first is called before anything else, unless that has begun.
+func (d *Device) end(first func()) {
+	d.closing.Do(func() {
+		first()
+		d.runHooks()
+		err := d.shutDown()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.unreported = err
+	})
 }
 
 // runHooks calls the AtClose functions, without a lock, so that they can use the device.
@@ -158,7 +178,7 @@ func (d *Device) shutDown() error {
 			errs = append(errs, b.unmap())
 		}
 	}
-	errs = append(errs, d.closeFiles())
+	errs = append(errs, d.unwatch(), d.closeFiles())
 	return errors.Join(errs...)
 }
 

@@ -22,6 +22,14 @@
 //
 // Package connect does steps 3 to 5 under the Windows contract.
 //
+// # What the host may want
+//
+// Whoever unbinds or removes a device that is open waits until it is closed. So from Open on a device listens for the
+// host, and closes itself when it is asked to: what is done with it afterwards fails with [ErrReleased], which is
+// os.ErrClosed too. [Device.OnRequest] puts a handler in place of that, which can finish what is under way first.
+// [Device.OnError] does the same for errors that PCI Express reports, which are only recorded by default. [Device.Err]
+// tells of both.
+//
 // Every method may be called concurrently with every other. See vfio/vfiotest for a fake kernel that needs neither
 // hardware nor privileges.
 package vfio

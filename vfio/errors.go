@@ -3,6 +3,7 @@ package vfio
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +29,18 @@ var (
 	ErrBusy = errors.New("busy")
 	// ErrNotSupported says that the device or the kernel cannot do it.
 	ErrNotSupported = errors.New("not supported")
+	// ErrReleased says that the device was closed because the host wants it back: it was unbound from its VFIO driver, or
+	// removed. It is os.ErrClosed as well.
+	ErrReleased error = releasedError{}
+	// ErrUncorrectable says that an uncorrectable error of the device was reported on its link. See [Device.OnError].
+	ErrUncorrectable = errors.New("an uncorrectable error was reported for the device")
 )
+
+type releasedError struct{}
+
+func (releasedError) Error() string { return "released because the host wants the device back" }
+
+func (releasedError) Is(target error) bool { return target == os.ErrClosed }
 
 // OpError says which operation failed on which device, index and vector, why, and what to do about it.
 type OpError struct {
@@ -82,8 +94,11 @@ func (e *FewerVectorsError) Error() string {
 	return fmt.Sprintf("the host has %d of the %d vectors asked for, and enabled none", e.Available, e.Requested)
 }
 
-// fault is an OpError that is not about interrupts.
+// fault is an OpError that is not about interrupts. That the device is closed is said with the reason.
 func (d *Device) fault(op string, err error) *OpError {
+	if err == os.ErrClosed && d.released.Load() { //nolint:errorlint // what this package says itself
+		err = ErrReleased
+	}
 	return &OpError{Op: op, Address: d.address, Index: NoIndex, Vector: -1, Err: err}
 }
 

@@ -79,6 +79,9 @@ func (d *Device) EnableIRQs(index IRQIndex, start int, fds []int) error {
 	if d.closed {
 		return d.irqFault(op, index, vector, os.ErrClosed)
 	}
+	if err := d.refuseWatched(op, index); err != nil {
+		return err
+	}
 	before := d.armed[index]
 	_, exclusive := index.Kind()
 	for _, other := range []IRQIndex{INTx, MSI, MSIX} {
@@ -148,7 +151,21 @@ func (d *Device) DisableIRQs(index IRQIndex) error {
 	if d.closed {
 		return d.irqFault("disable", index, -1, os.ErrClosed)
 	}
+	if err := d.refuseWatched("disable", index); err != nil {
+		return err
+	}
 	return d.disable("disable", index)
+}
+
+// refuseWatched keeps Err and Req for those who listen to them. The caller holds mu.
+func (d *Device) refuseWatched(op string, index IRQIndex) error {
+	if _, ordinary := index.Kind(); ordinary || d.watched == nil {
+		return nil
+	}
+	e := d.irqFault(op, index, -1, unix.EBUSY)
+	e.Kind, e.Cause = ErrBusy, "the device listens to it by itself"
+	e.Remedy = "use OnRequest and OnError, or open the device with the option Unwatched"
+	return e
 }
 
 // disable is DisableIRQs for who holds life and mu.
@@ -254,7 +271,9 @@ func irqSet(flags uint32, index IRQIndex, start, count int, data []byte) []byte 
 
 // irqFault is an OpError about interrupts.
 func (d *Device) irqFault(op string, index IRQIndex, vector int, err error) *OpError {
-	return &OpError{Op: op, Address: d.address, Index: index, Vector: vector, Err: err}
+	e := d.fault(op, err)
+	e.Index, e.Vector = index, vector
+	return e
 }
 
 // explainEnable adds what an errno of SET_IRQS means for a call that has passed EnableIRQs' own checks.

@@ -102,7 +102,7 @@ func TestMSIX(t *testing.T) {
 
 func TestOneKindAtATime(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
-		d := m.Open(t, m.E1000E)
+		d := m.Open(t, m.E1000E, vfio.Unwatched())
 		fd := newEventFD(t)
 		require.NoError(t, d.EnableIRQs(vfio.MSI, 0, []int{fd}))
 		for _, index := range []vfio.IRQIndex{vfio.INTx, vfio.MSIX} {

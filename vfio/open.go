@@ -26,7 +26,8 @@ type Kernel interface {
 type Option func(*options)
 
 type options struct {
-	kernel Kernel
+	kernel    Kernel
+	unwatched bool
 }
 
 // OnKernel has Open use k in place of the running kernel.
@@ -50,7 +51,8 @@ const bindSettles = 20 * time.Millisecond
 
 // Open opens the device at addr through its IOMMU group and a container of its own, with the type 1 IOMMU driver. The
 // device has to be bound to vfio-pci or another VFIO driver, and the group's node to be open to the caller. Memory and
-// I/O decoding are switched on; bus mastering is off until messages are enabled, as the kernel leaves it.
+// I/O decoding are switched on; bus mastering is off until messages are enabled, as the kernel leaves it. From then on the
+// device listens for the host: see [Device.OnRequest] and [Device.OnError].
 //
 // A device can be opened once at a time, and all opened devices of one IOMMU group have to be opened by one process;
 // this version opens one per group. Errors are *OpError with cause and remedy; nothing stays open.
@@ -71,6 +73,12 @@ func Open(addr pci.Address, opts ...Option) (*Device, error) {
 	}
 	if err := d.open(); err != nil {
 		return nil, errors.Join(err, d.closeFiles())
+	}
+	if o.unwatched {
+		return d, nil
+	}
+	if err := d.watch(); err != nil {
+		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }

@@ -299,7 +299,7 @@ func TestMachineUnbindWaitsForTheUser(t *testing.T) {
 		if !m.Real {
 			t.Skip("the fake's unbind does not wait: tree_test.go has an OS whose does")
 		}
-		d := m.Open(t, m.E1000E)
+		d := m.Open(t, m.E1000E, vfio.Unwatched())
 		req := eventfds(t, 1)
 		require.NoError(t, d.EnableIRQs(vfio.Req, 0, req))
 		plan, err := m.Host.PlanUnbind(m.E1000E)

@@ -66,6 +66,19 @@ func (k *Kernel) forget(f *function) {
 	}
 }
 
+// ReportError has the link report an uncorrectable error of the device at a, as PCI Express does by Advanced Error
+// Reporting. It tells whether anybody is told: who has the device open and has armed the ERR interrupt.
+func (k *Kernel) ReportError(a pci.Address) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	f := k.function(a)
+	if f == nil || f.gone || f.device == nil || f.device.err == nil {
+		return false
+	}
+	f.device.err.signal()
+	return true
+}
+
 // SetLine has the device at a drive its interrupt line, as its registers would: asserted or not. It tells whether there
 // is such a device with a line.
 func (k *Kernel) SetLine(a pci.Address, asserted bool) bool {

@@ -210,7 +210,7 @@ func TestShutdown(t *testing.T) {
 	plan, err := k.Host().PlanBind(pci.Address{Device: 4}, "vfio-pci", false)
 	require.NoError(t, err)
 	require.NoError(t, plan.Run(t.Context()))
-	d, err := vfio.Open(pci.Address{Device: 4}, vfio.OnKernel(k))
+	d, err := vfio.Open(pci.Address{Device: 4}, vfio.OnKernel(k), vfio.Unwatched())
 	require.NoError(t, err)
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	require.NoError(t, err)

@@ -139,10 +139,10 @@ func (m *Machine) Bind(t *testing.T, address pci.Address) {
 }
 
 // Open binds the device to vfio-pci and opens it; at the end of the test it is closed and given back to its former driver.
-func (m *Machine) Open(t *testing.T, address pci.Address) *vfio.Device {
+func (m *Machine) Open(t *testing.T, address pci.Address, opts ...vfio.Option) *vfio.Device {
 	t.Helper()
 	m.Bind(t, address)
-	d, err := vfio.Open(address, m.Options()...)
+	d, err := vfio.Open(address, append(m.Options(), opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,8 @@ func (a *app) connectCommand() *cobra.Command {
 		Long: `connect opens a device that is bound to VFIO, assigns interrupts to it, maps the descriptors, connects a service routine to each on
 pinned threads, and switches the interrupts on in the device by a profile: a small file that names the board's registers. With
 --raise it makes the device interrupt and waits for each interrupt to be serviced; without, it counts what arrives until --duration
-or Ctrl-C. Then the device is switched off again, disconnected and closed.
+or Ctrl-C. Then the device is switched off again, disconnected and closed. That is also done when the host wants the device back,
+because somebody unbinds or removes it: what was counted so far is printed, and the exit status is 1.
 
 The profiles edu and e1000e are part of the program, and one that fits the device's ids is used by itself. --loopback needs none: the
 kernel signals in place of the device, which proves the way from the eventfd to the service routine and nothing before it.`,
@@ -240,11 +241,15 @@ func (s *source) choose(d host.Device, raise int) (string, error) {
 	return "no profile: what arrives is counted", nil
 }
 
+// errWantedBack is why connect ends when the host unbinds or removes the device.
+var errWantedBack = errors.New("the host wants the device back, because it is being unbound or removed")
+
 // exercise connects, raises or watches, reports and disconnects.
 func (a *app) exercise(ctx context.Context, device *vfio.Device, policy connect.Policy, src source, how string, o connectOptions) (int, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	s, err := startSession(device, policy, src, cancel)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	device.OnRequest(func() { cancel(errWantedBack) })
+	s, err := startSession(device, policy, src, func() { cancel(nil) })
 	if err != nil {
 		return exitFailed, err
 	}

@@ -76,6 +76,10 @@ func (a *app) tellEnd(ctx context.Context, s *session, o connectOptions, problem
 		a.note("%v: %s", s.device.Address(), p.what)
 		a.next("%s", p.next)
 	}
+	if cause := context.Cause(ctx); errors.Is(cause, errWantedBack) {
+		a.note("%v: let go: %v", s.device.Address(), cause)
+		failed = true
+	}
 	if ctx.Err() != nil && unfinished {
 		a.note("%v: stopped before all was raised", s.device.Address())
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -574,18 +575,56 @@ func TestAnErrorKeepsWhatWasGoingOn(t *testing.T) {
 	m := vfiotest.FakeMachine(t)
 	m.Bind(t, m.E1000E)
 	e1000e := m.E1000E.String()
-	m.Fake.Fail("DeviceSetIRQs", unix.EIO, 4)
+	m.Fake.Fail("DeviceSetIRQs", unix.EIO, 6) // two calls are of Open and two of Assign
 	r := irqbridge(t, m, "connect", e1000e, "--raise", "1")
 	assert.Equal(t, 1, r.code)
 	assert.Equal(t, "irqbridge: "+e1000e+": connect: STATUS_UNSUCCESSFUL: vector 0x31: enable MSI-X vector 1: input/output error\n", r.stderr)
 
 	// Of two failures both are told, and what was found out before is not lost.
-	m.Fake.Fail("DeviceSetIRQs", unix.EIO, 8)
-	m.Fake.Fail("DeviceSetIRQs", unix.ENOMEM, 10)
+	m.Fake.Fail("DeviceSetIRQs", unix.EIO, 10)
+	m.Fake.Fail("DeviceSetIRQs", unix.ENOMEM, 12)
 	r = irqbridge(t, m, "connect", e1000e, "--raise", "1")
 	assert.Equal(t, 1, r.code)
 	assert.Contains(t, r.stdout, "\n5 raised, 5 serviced, ")
 	assert.Contains(t, r.stderr, e1000e+" msix 0 (vector 0x30) is disconnected, but the kernel refused: ")
 	assert.Contains(t, r.stderr, e1000e+" msix 3 (vector 0x33) is disconnected, but the kernel refused: ")
 	assert.Equal(t, 2, strings.Count(r.stderr, "irqbridge: disconnect: "))
+}
+
+// TestConnectLetsGoWhenTheHostWantsTheDevice unbinds a device that connect has, as another irqbridge does and as anybody
+// with a shell does.
+func TestConnectLetsGoWhenTheHostWantsTheDevice(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+		for _, c := range []struct {
+			address pci.Address
+			args    []string
+			stdout  string
+		}{
+			{m.EDU, []string{"--kind", "msi"}, `"serviced": 0`},
+			{m.EDU, []string{"--kind", "intx", "--duration", "1h"}, `"serviced": 0`},
+			{m.E1000E, []string{"--raise", "1000000"}, `"serviced": `},
+			{m.NVMe, []string{"--loopback", "--raise", "1000000"}, `"serviced": `},
+		} {
+			bound(t, m, c.address)
+			var taken sync.WaitGroup
+			take := &notifier{func() {
+				taken.Go(func() {
+					begin := time.Now()
+					assert.Zero(t, irqbridge(t, m, "unbind", c.address.String()).code)
+					t.Logf("unbound after %v", time.Since(begin))
+				})
+			}}
+			r := irqbridgeUntil(context.Background(), t, m, take, append([]string{"connect", c.address.String(), "--json"}, c.args...)...)
+			taken.Wait()
+			assert.Equal(t, 1, r.code)
+			assert.Contains(t, r.stderr, fmt.Sprintf("irqbridge: %v: let go: the host wants the device back, because it is being unbound or removed\n", c.address))
+			assert.Contains(t, r.stdout, c.stdout, "the counts so far")
+			assert.NotContains(t, r.stderr, "were serviced: ", "no interrupt is missed for that")
+			assert.NotContains(t, r.stderr, "closed")
+			d, err := m.Host.Device(c.address)
+			require.NoError(t, err)
+			assert.NotEqual(t, "vfio-pci", d.Driver)
+		}
+	})
 }

@@ -241,9 +241,12 @@ func (s *session) raise(ctx context.Context, n int, progress func(message int, d
 			if ctx.Err() != nil || !s.awaitUnmask() {
 				return nil
 			}
-			serviced, err := r.raiseOnce()
+			serviced, err := r.raiseOnce(ctx)
 			if err != nil {
 				return fmt.Errorf("%v: raise %v %d: %w", s.device.Address(), s.resources.Kind, r.message.Index, err)
+			}
+			if !serviced && ctx.Err() != nil {
+				return nil
 			}
 			if serviced {
 				r.serviced++
@@ -256,7 +259,8 @@ func (s *session) raise(ctx context.Context, n int, progress func(message int, d
 	return nil
 }
 
-func (r *row) raiseOnce() (serviced bool, err error) {
+// raiseOnce raises the interrupt and waits for it. One that it does not wait for, because ctx ends, does not count as raised.
+func (r *row) raiseOnce(ctx context.Context) (serviced bool, err error) {
 	before := r.routine.claimed.Load()
 	if err := r.trigger(); err != nil {
 		return false, err
@@ -267,6 +271,9 @@ func (r *row) raiseOnce() (serviced bool, err error) {
 	for r.routine.claimed.Load() == before {
 		select {
 		case <-r.routine.ran:
+		case <-ctx.Done():
+			r.raised--
+			return false, nil
 		case <-deadline.C:
 			return r.routine.claimed.Load() > before, nil
 		}
