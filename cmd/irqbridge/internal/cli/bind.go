@@ -50,7 +50,7 @@ func (a *app) unbindCommand() *cobra.Command {
 		Short: "Give devices back to the drivers that they had before bind",
 		Long: `unbind gives devices back to the drivers that they had before bind. An irqbridge that has one open lets it go; for any other
 process that does not, the kernel waits, until it ends or Ctrl-C ends this.`,
-		Args:  someDevices,
+		Args: someDevices,
 		RunE: a.orderly(func(ctx context.Context, args []string) error {
 			plans, err := a.planAll(args, a.host.PlanUnbind)
 			if err != nil {
