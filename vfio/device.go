@@ -35,6 +35,9 @@ type Device struct {
 	released atomic.Bool // closed because the host wants it back
 	faulted  atomic.Bool // an uncorrectable error was reported
 
+	space addressSpace // nil until the container has its IOMMU driver
+	dma   dmaBuffers
+
 	// life guards the descriptors and, through BAR, the mappings: every operation holds it for reading, Close and
 	// Reset for writing. It is taken before mu, and never twice by one goroutine.
 	life      sync.RWMutex
@@ -124,8 +127,8 @@ func (d *Device) AtClose(f func()) (cancel func()) {
 }
 
 // Close gives the device back: it runs the AtClose functions, switches bus mastering off, which ends DMA and messages,
-// disables the interrupts, ends the mappings of the BARs and closes the device, its group and its container. The kernel
-// then resets the device. It goes on when a step fails and returns all that failed. A second call does nothing and
+// disables the interrupts, ends the mappings of the BARs, closes the DMA buffers and then the device, its group and its
+// container. The kernel then resets the device. It goes on when a step fails and returns all that failed. A second call does nothing and
 // returns nil; one made meanwhile waits for the first. When the device was released to the host, Close returns what failed
 // then.
 func (d *Device) Close() error {
@@ -177,6 +180,9 @@ func (d *Device) shutDown() error {
 		if b != nil {
 			errs = append(errs, b.unmap())
 		}
+	}
+	for _, b := range slices.Clone(d.dma.buffers) {
+		errs = append(errs, b.close())
 	}
 	errs = append(errs, d.unwatch(), d.closeFiles())
 	return errors.Join(errs...)

@@ -107,6 +107,7 @@ func (d *Device) open() error {
 	if err := d.kernel.SetIOMMU(d.container, uapi.Type1v2IOMMU); err != nil {
 		return d.explainSetIOMMU(err)
 	}
+	d.space = container{kernel: d.kernel, fd: d.container}
 	if d.fd, err = d.getDeviceFD(); err != nil {
 		d.fd = -1
 		return d.explainGetDeviceFD(err)

@@ -20,6 +20,7 @@ type file interface {
 type container struct {
 	groups []*group
 	iommu  int // the type that was set; 0 for none
+	space  addressSpace
 }
 
 func (c *container) release() {}
@@ -46,6 +47,7 @@ func (g *group) unset() {
 	c.groups = slices.DeleteFunc(c.groups, func(h *group) bool { return h == g })
 	if len(c.groups) == 0 {
 		c.iommu = 0
+		c.space.unmap(0, len(c.space.mappings))
 	}
 }
 
@@ -70,7 +72,7 @@ func (k *Kernel) Open(path string) (int, error) {
 		return -1, err
 	}
 	if path == "/dev/vfio/vfio" {
-		return k.install("vfio", &container{})
+		return k.install("vfio", &container{space: addressSpace{kernel: k}})
 	}
 	for _, g := range k.groups {
 		if path != fmt.Sprintf("/dev/vfio/%d", g.id) || !g.hasNode() {

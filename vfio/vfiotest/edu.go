@@ -1,16 +1,20 @@
 package vfiotest
 
 // edu is QEMU's educational device (docs/specs/edu.txt): a register that raises interrupts, one that acknowledges them,
-// a factorial, which is ready at once here, and an inverter to see that it lives. Its DMA engine is not modelled.
+// a factorial, an inverter to see that it lives, and a DMA engine that moves bytes between memory and a buffer of its own.
+// Factorials and transfers are done at once here. QEMU's dies of a transfer beyond its buffer; this one does nothing.
 type edu struct {
 	function  *function
 	liveness  uint32
 	factorial uint32
 	status    uint32
 	causes    uint32
+
+	source, destination, count, command uint64 // of DMA
+	buffer                              [eduBufferSize]byte
 }
 
-// Registers of BAR 0, all of 4 bytes.
+// Registers of BAR 0, of 4 bytes; those of DMA of 8, or 4.
 const (
 	eduID        = 0x00
 	eduLiveness  = 0x04 // reads as the inverse of what was written
@@ -23,7 +27,21 @@ const (
 	eduVersion     = 0x010000ed
 	eduIRQOnFinish = 0x80 // in eduStatus: interrupt when the factorial is ready
 	eduFactCause   = 0x01
-	eduDMA         = 0x80 // from here on, registers may be read in 8 bytes, too
+
+	eduDMA            = 0x80 // from here on, registers may be accessed in 8 bytes, too
+	eduDMASource      = 0x80
+	eduDMADestination = 0x88
+	eduDMACount       = 0x90
+	eduDMACommand     = 0x98
+
+	eduDMARun       = 0x01 // in eduDMACommand: start; it is cleared at the end
+	eduDMAToMemory  = 0x02 // from the buffer to memory; else from memory to the buffer
+	eduDMAInterrupt = 0x04 // interrupt at the end
+	eduDMACause     = 0x100
+
+	eduBuffer      = 0x40000 // the buffer's address, for the engine only
+	eduBufferSize  = 4096
+	eduAddressMask = 1<<28 - 1 // what the engine has of an address
 )
 
 func newEDU(f *function) model { return &edu{function: f} }
@@ -46,13 +64,23 @@ func (e *edu) read(_ int, off uint64, width int) uint64 {
 		return uint64(e.status)
 	case eduCauses:
 		return uint64(e.causes)
-	case 0x80, 0x88, 0x90, 0x98:
-		return 0
+	}
+	if r := e.dmaRegister(off); r != nil {
+		return *r & ones(width)
 	}
 	return ones(width)
 }
 
 func (e *edu) write(_ int, off uint64, width int, v uint64) {
+	if r := e.dmaRegister(off); r != nil && width >= 4 {
+		if off != eduDMACommand {
+			*r = v
+		} else if v&eduDMARun != 0 {
+			*r = v
+			e.transfer()
+		}
+		return
+	}
 	if width != 4 {
 		return
 	}
@@ -80,6 +108,40 @@ func (e *edu) write(_ int, off uint64, width int, v uint64) {
 		if e.causes == 0 && !e.function.msiEnabled() {
 			e.function.setLine(false)
 		}
+	}
+}
+
+// dmaRegister returns a register of the DMA engine; nil for none.
+func (e *edu) dmaRegister(off uint64) *uint64 {
+	switch off {
+	case eduDMASource:
+		return &e.source
+	case eduDMADestination:
+		return &e.destination
+	case eduDMACount:
+		return &e.count
+	case eduDMACommand:
+		return &e.command
+	}
+	return nil
+}
+
+// transfer is what the DMA engine does. When the IOMMU stops it, what it read is zero, and it goes on as if nothing had been.
+func (e *edu) transfer() {
+	own, memory := e.destination, e.source
+	toMemory := e.command&eduDMAToMemory != 0
+	if toMemory {
+		own, memory = memory, own
+	}
+	if own >= eduBuffer && own <= eduBuffer+eduBufferSize && e.count <= eduBuffer+eduBufferSize-own {
+		p := e.buffer[own-eduBuffer:][:e.count]
+		if !e.function.accessMemory(p, memory&eduAddressMask, toMemory) && !toMemory {
+			clear(p)
+		}
+	}
+	e.command &^= eduDMARun
+	if e.command&eduDMAInterrupt != 0 {
+		e.raise(eduDMACause)
 	}
 }
 

@@ -47,6 +47,9 @@ func UnsafeInterrupts() Option { return func(k *Kernel) { k.unsafeInterrupts = t
 // VectorLimit makes a host that has only n interrupt vectors, 1 or more, for the MSI or MSI-X messages of a device.
 func VectorLimit(n int) Option { return func(k *Kernel) { k.vectorLimit = n } }
 
+// MemlockLimit is RLIMIT_MEMLOCK in bytes, 1 or more, of a process without CAP_IPC_LOCK. Without it there is no limit.
+func MemlockLimit(bytes uint64) Option { return func(k *Kernel) { k.memlock = bytes } }
+
 // NodeMode has the opening of /dev/vfio/GROUP fail with errno, as EACCES when only root may open it.
 func NodeMode(errno unix.Errno) Option { return func(k *Kernel) { k.nodeErrno = errno } }
 
@@ -62,14 +65,15 @@ func Fail(call string, errno unix.Errno, nth int) Option {
 // Real are the file descriptors' numbers, the eventfds, the threads and the CPUs, which are those that the process may
 // use. Modelled are the rules of vfio-pci, interrupt by interrupt; the registers by which the devices are told to
 // interrupt; the driver core's binding and unbinding; the life of host IRQ numbers, their affinity and their counts per
-// CPU. Not modelled are time (nothing takes any, and the moderation timers of e1000e do not run), DMA, and what the
-// devices do beside interrupting.
+// CPU; the IOMMU, and edu's DMA through it. Not modelled are time (nothing takes any, and the moderation timers of e1000e do
+// not run) and what the devices do beside interrupting.
 type Kernel struct {
 	version          Version
 	withoutIOMMU     bool
 	withoutRemapping bool
 	unsafeInterrupts bool
-	vectorLimit      int // 0: none
+	vectorLimit      int    // 0: none
+	memlock          uint64 // 0: no limit
 	nodeErrno        unix.Errno
 
 	host *host.Host
@@ -85,6 +89,8 @@ type Kernel struct {
 	groups    []*group
 	irqs      map[int]*irq
 	saved     map[string][]byte // regular files, by name
+	buffers   []*buffer         // memory of the process
+	locked    uint64            // bytes mapped for devices
 	resamples sync.WaitGroup
 }
 

@@ -11,6 +11,12 @@ struct vfio_region_info_cap_sparse_mmap vfio_region_info_cap_sparse_mmap_;
 struct vfio_region_sparse_mmap_area vfio_region_sparse_mmap_area_;
 struct vfio_irq_info vfio_irq_info_;
 struct vfio_irq_set vfio_irq_set_;
+struct vfio_iommu_type1_info vfio_iommu_type1_info_;
+struct vfio_iommu_type1_info_cap_iova_range vfio_iommu_type1_info_cap_iova_range_;
+struct vfio_iova_range vfio_iova_range_;
+struct vfio_iommu_type1_info_dma_avail vfio_iommu_type1_info_dma_avail_;
+struct vfio_iommu_type1_dma_map vfio_iommu_type1_dma_map_;
+struct vfio_iommu_type1_dma_unmap vfio_iommu_type1_dma_unmap_;
 
 #define K(name) K_##name = (name)
 
@@ -65,4 +71,15 @@ enum constants {
 	K(VFIO_IRQ_SET_ACTION_MASK),
 	K(VFIO_IRQ_SET_ACTION_UNMASK),
 	K(VFIO_IRQ_SET_ACTION_TRIGGER),
+	K(VFIO_IOMMU_GET_INFO),
+	K(VFIO_IOMMU_MAP_DMA),
+	K(VFIO_IOMMU_UNMAP_DMA),
+	K(VFIO_IOMMU_INFO_PGSIZES),
+	K(VFIO_IOMMU_INFO_CAPS),
+	K(VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE),
+	K(VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION),
+	K(VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL),
+	K(VFIO_DMA_MAP_FLAG_READ),
+	K(VFIO_DMA_MAP_FLAG_WRITE),
+	K(VFIO_DMA_UNMAP_FLAG_ALL),
 } constants_;

@@ -9,7 +9,8 @@ import (
 
 // Struct is the set of structures that make up ioctl arguments: fixed-size integers only, no pointers, no padding.
 type Struct interface {
-	GroupStatus | DeviceInfo | RegionInfo | InfoCapHeader | RegionInfoCapSparseMmap | RegionSparseMmapArea | IRQInfo | IRQSet
+	GroupStatus | DeviceInfo | RegionInfo | InfoCapHeader | RegionInfoCapSparseMmap | RegionSparseMmapArea | IRQInfo | IRQSet |
+		IOMMUInfo | IOMMUInfoCapIOVARange | IOVARange | IOMMUInfoCapDMAAvail | IOMMUDMAMap | IOMMUDMAUnmap
 }
 
 // Size is the size of a structure in bytes.

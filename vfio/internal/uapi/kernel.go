@@ -21,6 +21,20 @@ type Kernel interface {
 	// SetIOMMU is VFIO_SET_IOMMU on a container that has a group. EPERM: the platform lacks interrupt remapping.
 	SetIOMMU(container, iommuType int) error
 
+	// IOMMUGetInfo is VFIO_IOMMU_GET_INFO on a container that has an IOMMU driver; arg is an [IOMMUInfo], and room for
+	// its capability chain.
+	IOMMUGetInfo(container int, arg []byte) error
+	// IOMMUMapDMA is VFIO_IOMMU_MAP_DMA; arg is an [IOMMUDMAMap]. Whoever masters the bus can then reach the memory at
+	// Vaddr, whatever the process has come to use it for: only [Memory] stays what it is.
+	IOMMUMapDMA(container int, arg []byte) error
+	// IOMMUUnmapDMA is VFIO_IOMMU_UNMAP_DMA; arg is an [IOMMUDMAUnmap].
+	IOMMUUnmapDMA(container int, arg []byte) error
+	// Allocate is mmap(2) of length bytes of private anonymous memory, present from the start (MAP_POPULATE). hugePage is
+	// the size of the huge pages that it is made of, 0 for ordinary pages; length is a multiple of the page size.
+	Allocate(length, hugePage int) (Memory, error)
+	// LockedMemory tells how much memory of this process is locked, and how much may be.
+	LockedMemory() (LockedMemory, error)
+
 	// GroupGetStatus is VFIO_GROUP_GET_STATUS; arg is a [GroupStatus].
 	GroupGetStatus(group int, arg []byte) error
 	// GroupSetContainer is VFIO_GROUP_SET_CONTAINER. EPERM: the group is not viable.

@@ -48,6 +48,9 @@ func TestErrnoIsKept(t *testing.T) {
 		"GetAPIVersion":       func() error { _, err := k.GetAPIVersion(fd); return err },
 		"CheckExtension":      func() error { _, err := k.CheckExtension(fd, uapi.Type1v2IOMMU); return err },
 		"SetIOMMU":            func() error { return k.SetIOMMU(fd, uapi.Type1v2IOMMU) },
+		"IOMMUGetInfo":        func() error { return k.IOMMUGetInfo(fd, argument(24, 24)) },
+		"IOMMUMapDMA":         func() error { return k.IOMMUMapDMA(fd, argument(32, 32)) },
+		"IOMMUUnmapDMA":       func() error { return k.IOMMUUnmapDMA(fd, argument(24, 24)) },
 		"GroupGetStatus":      func() error { return k.GroupGetStatus(fd, argument(8, 8)) },
 		"GroupSetContainer":   func() error { return k.GroupSetContainer(fd, fd) },
 		"GroupUnsetContainer": func() error { return k.GroupUnsetContainer(fd) },
@@ -72,6 +75,9 @@ func TestArgumentsAreBounded(t *testing.T) {
 		minimum int
 		call    func(arg []byte) error
 	}{
+		"IOMMUGetInfo":        {uapi.IOMMUInfoMinSize, func(arg []byte) error { return k.IOMMUGetInfo(fd, arg) }},
+		"IOMMUMapDMA":         {uapi.IOMMUDMAMapMinSize, func(arg []byte) error { return k.IOMMUMapDMA(fd, arg) }},
+		"IOMMUUnmapDMA":       {uapi.IOMMUDMAUnmapMinSize, func(arg []byte) error { return k.IOMMUUnmapDMA(fd, arg) }},
 		"GroupGetStatus":      {uapi.GroupStatusMinSize, func(arg []byte) error { return k.GroupGetStatus(fd, arg) }},
 		"DeviceGetInfo":       {uapi.DeviceInfoMinSize, func(arg []byte) error { return k.DeviceGetInfo(fd, arg) }},
 		"DeviceGetRegionInfo": {uapi.RegionInfoMinSize, func(arg []byte) error { return k.DeviceGetRegionInfo(fd, arg) }},
@@ -125,4 +131,40 @@ func TestPutAndTake(t *testing.T) {
 	uapi.Put(arg[:4], uapi.GroupStatus{Argsz: 7, Flags: 9})
 	assert.Equal(t, uapi.GroupStatus{Argsz: 7}, uapi.Take[uapi.GroupStatus](arg[:4]))
 	assert.Equal(t, uint32(1), uapi.Take[uapi.GroupStatus](arg).Flags, "the bytes behind are untouched")
+}
+
+func TestMemory(t *testing.T) {
+	k := uapi.Real()
+	m, err := k.Allocate(os.Getpagesize(), 0)
+	require.NoError(t, err)
+	assert.Len(t, m.Bytes(), os.Getpagesize())
+	require.NoError(t, m.Unmap())
+	m, err = k.Allocate(0, 0)
+	assert.Equal(t, unix.EINVAL, err)
+	assert.Nil(t, m)
+}
+
+// Memory that the process locks is what LockedMemory counts.
+func TestLockedMemory(t *testing.T) {
+	k := uapi.Real()
+	before, err := k.LockedMemory()
+	require.NoError(t, err)
+	var limit unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit))
+	assert.Equal(t, limit.Cur, before.Limit)
+	m, err := k.Allocate(os.Getpagesize(), 0)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, m.Unmap()) }()
+	require.NoError(t, unix.Mlock(m.Bytes()))
+	after, err := k.LockedMemory()
+	require.NoError(t, err)
+	assert.Equal(t, before.Locked+uint64(os.Getpagesize()), after.Locked)
+}
+
+func TestDecodeLocked(t *testing.T) {
+	assert.Equal(t, uapi.LockedMemory{Locked: 12 << 10, Unlimited: true},
+		uapi.DecodeLocked([]byte("Name:\tx\nVmLck:\t      12 kB\nVmPin:\t 7 kB\nCapPrm:\t0\nCapEff:\t000001ffffffffff\n")))
+	assert.Equal(t, uapi.LockedMemory{}, uapi.DecodeLocked([]byte("VmLck:\nCapEff:\t000001ffffffbfff\n")))
+	assert.Equal(t, uapi.LockedMemory{}, uapi.DecodeLocked([]byte("VmLck: many kB\nCapEff: all\n")))
+	assert.Equal(t, uapi.LockedMemory{}, uapi.DecodeLocked(nil))
 }

@@ -1,0 +1,4 @@
+package uapi
+
+// DecodeLocked is decodeLocked, for the tests.
+var DecodeLocked = decodeLocked
