@@ -128,9 +128,9 @@ func (d *Device) AtClose(f func()) (cancel func()) {
 
 // Close gives the device back: it runs the AtClose functions, switches bus mastering off, which ends DMA and messages,
 // disables the interrupts, ends the mappings of the BARs, closes the DMA buffers and then the device, its group and its
-// container. The kernel then resets the device. It goes on when a step fails and returns all that failed. A second call does nothing and
-// returns nil; one made meanwhile waits for the first. When the device was released to the host, Close returns what failed
-// then.
+// container. The kernel then resets the device. It goes on when a step fails and returns all that failed. A second call
+// does nothing and returns nil; one made meanwhile waits for the first. When the device was released to the host, Close
+// returns what failed then.
 func (d *Device) Close() error {
 	d.end(func() {})
 	d.mu.Lock()

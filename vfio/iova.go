@@ -59,19 +59,17 @@ func (a *iovaAllocator) reserve(size, align, gap, last uint64) (IOVARange, bool)
 	for _, allowed := range a.allowed {
 		end := min(allowed.Last, last)
 		first, ok := alignUp(max(allowed.First, 1), align)
-		for i := -1; ok && first <= end && size-1 <= end-first; {
+		for ok && first <= end && size-1 <= end-first {
 			r := IOVARange{First: first, Last: first + size - 1}
-			if i < 0 {
-				i = a.find(r.widened(gap).First)
-			}
-			if i == len(a.used) || !a.used[i].overlaps(r.widened(gap)) {
+			wide := r.widened(gap)
+			i := a.find(wide.First)
+			if i == len(a.used) || !a.used[i].overlaps(wide) {
 				a.used = slices.Insert(a.used, a.find(first), r)
 				return r, true
 			}
 			behind := a.used[i].widened(gap).Last
 			first, ok = alignUp(behind+1, align)
 			ok = ok && behind < math.MaxUint64
-			i++
 		}
 	}
 	return IOVARange{}, false
