@@ -1,6 +1,7 @@
 package connect
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,6 +26,7 @@ type Resources struct {
 
 	messages    []pci.Message
 	allowSubset bool
+	stormLimit  int
 }
 
 // Assign chooses interrupts for a device, as the PnP manager does: MSI-X before MSI before the line. If the host cannot
@@ -90,6 +92,7 @@ func (d *device) choose(f *pci.Function, p Policy) (*Resources, error) {
 		ResourceList: pci.ResourceList{InterfaceType: pci.InterfacePCIBus, BusNumber: uint32(d.vfio.Address().Bus)},
 		Device:       d.vfio,
 		allowSubset:  p.AllowSubsetMask,
+		stormLimit:   cmp.Or(p.StormLimit, defaultStormLimit),
 	}
 	for _, o := range options {
 		raw, err := pci.RawResources(f, o.kind, o.n)
@@ -127,6 +130,9 @@ type option struct {
 func options(f *pci.Function, p Policy, offered func(pci.Kind) (int, error)) ([]option, error) {
 	if p.Messages < 0 {
 		return nil, fmt.Errorf("a limit of %d messages; want 1 or more, or 0 for all", p.Messages)
+	}
+	if p.StormLimit < 0 {
+		return nil, fmt.Errorf("a storm limit of %d; want 1 or more, or 0 for %d", p.StormLimit, defaultStormLimit)
 	}
 	kinds := []pci.Kind{pci.KindMSIX, pci.KindMSI, pci.KindINTx}
 	if p.Kind != 0 {
@@ -280,8 +286,9 @@ func (r *Resources) Release() error {
 	return nil
 }
 
-// OnError sets who is told when one of the device's interrupts is silenced; nil for nobody. It is called once for each
-// interrupt, in a goroutine of its own, with what the interrupt's Err returns, and may disconnect it.
+// OnError sets who is told when one of the device's interrupts is silenced or storms; nil for nobody. It is called once
+// for each interrupt, and again after Rearm, in a goroutine of its own, with what the interrupt's Err returns, and may
+// disconnect it.
 func (r *Resources) OnError(handler func(i *Interrupt, err error)) {
 	if d := lookupDevice(r.Device); d != nil {
 		d.onError.Store(&handler)

@@ -21,6 +21,7 @@ func TestConformance(t *testing.T) {
 	t.Run("J", passiveRows)
 	t.Run("M", assignRows)
 	t.Run("N", affinityRows)
+	t.Run("O", stormRows)
 }
 
 // onFake runs a row on both fakes: it needs a fault, or processors or a device that the real machine has not.

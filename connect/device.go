@@ -78,6 +78,7 @@ func (d *device) newSource(m pci.Message, cpus host.CPUSet, passive bool) (*sour
 	s := &source{
 		device: d, kind: d.resources.Kind, message: m, latched: m.Translated.Flags.Latched(), chain: newChain(),
 	}
+	s.storm.limit = d.resources.stormLimit
 	if passive {
 		s.worker = newWorker()
 	}

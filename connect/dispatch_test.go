@@ -162,13 +162,21 @@ func dispatchRows(t *testing.T) {
 		reports := make(chan error, 2)
 		r.resources.OnError(func(i *connect.Interrupt, err error) { reports <- err })
 		i := r.connect(0, claim, shared)
-		r.connect(0, func(*connect.Interrupt, any) bool { return false }, shared)
+		var claims atomic.Bool
+		claims.Store(true)
+		other := r.connect(0, func(*connect.Interrupt, any) bool { return claims.Load() }, shared)
 		r.trigger(0)
 		for range 2 {
-			bugCheck(t, received(t, reports), connect.HardwareInterruptStorm, 0, 0, uint64(i.Descriptor().Vector), 2)
+			err := received(t, reports)
+			bugCheck(t, err, connect.HardwareInterruptStorm, addressOf(claim), 0, addressOf(i), 2)
+			assert.ErrorContains(t, err, "10000 passes")
 		}
 		bugCheck(t, i.Err(), connect.HardwareInterruptStorm)
 		assert.EqualValues(t, 10_000, i.Stats().Calls)
+		r.disconnect(i)
+		claims.Store(false)
+		require.NoError(t, other.Rearm())
+		require.NoError(t, other.Err())
 	})
 	onMachine(t, "131", func(t *testing.T, m *vfiotest.Machine) {
 		r := e1000e(t, m)

@@ -1,7 +1,6 @@
 package connect
 
 import (
-	"fmt"
 	"sync/atomic"
 
 	"github.com/irqbridge/irqbridge/pci"
@@ -78,13 +77,12 @@ func (i *Interrupt) Message() int { return i.source.message.Index }
 func (i *Interrupt) Descriptor() pci.TranslatedDescriptor { return i.source.message.Translated }
 
 // String names the interrupt for people: "0000:00:05.0 msix 3 (vector 0x33)".
-func (i *Interrupt) String() string {
-	return fmt.Sprintf("%s %s %d (vector 0x%x)", i.Device().Address(), i.Kind(), i.Message(), i.Descriptor().Vector)
-}
+func (i *Interrupt) String() string { return i.source.String() }
 
 // Err returns nil while all is well and after an ordinary Disconnect. Otherwise it says why the interrupt's service
 // routine is called no more: a [*ServiceRoutineError], a [*BugCheckError], or an error that is os.ErrClosed when the device was
-// closed while the interrupt was connected.
+// closed while the interrupt was connected. A [*BugCheckError] with Stopped false tells of a storm in which it is called
+// on. [Interrupt.Rearm] ends a storm.
 func (i *Interrupt) Err() error {
 	if err := i.err.Load(); err != nil {
 		return *err

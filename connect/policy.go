@@ -29,6 +29,9 @@ type Policy struct {
 	Spread bool
 	// WindowsLimits keeps to the 16 messages that Windows gives a device with MSI; PCI allows 32.
 	WindowsLimits bool
+	// StormLimit is after how many interrupts of the line in a row that no service routine claims it is left masked, see
+	// [Interrupt.Rearm]; 0 is 1000. Messages are not limited: each is one write of the device.
+	StormLimit int
 	// AllowSubsetMask lets Connect take a ProcessorEnableMask that is a part of the assigned one. Windows takes the
 	// assigned one only.
 	AllowSubsetMask bool

@@ -3,6 +3,7 @@ package connect
 import (
 	"fmt"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 
 	"github.com/irqbridge/irqbridge/pci"
@@ -24,7 +25,9 @@ type source struct {
 	worker     *worker // runs the routines of a passive-level source, nil where the dispatcher does
 
 	err       atomic.Pointer[error] // why the source is silenced, nil while it is not
+	reports   sync.Mutex            // held while the chain is told of an error, or the error taken back
 	unclaimed atomic.Uint64
+	storm     storm // of a line
 
 	steered atomic.Pointer[error] // what came of moving the host IRQ to the dispatcher's CPUs
 }
@@ -61,6 +64,11 @@ const (
 	crashed                 // panicked; the source has been silenced
 )
 
+// String names the source for people: "0000:00:05.0 msix 3 (vector 0x33)".
+func (s *source) String() string {
+	return fmt.Sprintf("%s %s %d (vector 0x%x)", s.device.vfio.Address(), s.kind, s.message.Index, s.message.Translated.Vector)
+}
+
 // maxPasses bounds the passes over a latched chain. One service routine that always claims would otherwise keep the
 // walk going for ever, as it does on Windows.
 const maxPasses = 10_000
@@ -79,14 +87,15 @@ func (s *source) serve(t *thread) {
 	if s.err.Load() != nil {
 		return
 	}
-	switch s.walk(t, *s.chain.Load()) {
+	o := s.walk(t, *s.chain.Load())
+	switch o {
 	case skipped, crashed:
 		return // a line stays masked
 	case declined:
 		s.unclaimed.Add(1)
 	}
-	if s.kind == pci.KindINTx {
-		s.unmask()
+	if s.kind == pci.KindINTx && !s.storm.walked(s, o) {
+		_ = s.unmask() // which reports its own failure
 	}
 }
 
@@ -138,20 +147,21 @@ func (s *source) walkLatched(t *thread, chain []*Interrupt) outcome {
 			return result
 		}
 	}
-	for _, i := range chain {
-		i.report(stormError(i, len(chain)))
-	}
+	s.tell(stormError(s, false, fmt.Sprintf("the service routines of %s claimed in %d passes of one walk; "+
+		"one of them claims what its device did not raise", s, maxPasses)))
 	return result
 }
 
 // unmask tells the kernel, which masked the line before it signalled, that the line was served. If the line is still
 // asserted the kernel signals again at once, and the eventfd makes a new event. Messages have no such rule: the
-// kernel answers ENOTTY.
-func (s *source) unmask() {
-	if err := s.device.vfio.UnmaskIRQ(vfio.INTx); err != nil {
+// kernel answers ENOTTY. A failure silences the source.
+func (s *source) unmask() error {
+	err := s.device.vfio.UnmaskIRQ(vfio.INTx)
+	if err != nil {
 		s.fail(fmt.Errorf("the line of %s stays masked after service; disconnect it and connect again: %w",
 			s.device.vfio.Address(), err))
 	}
+	return err
 }
 
 // service calls the interrupt's routine under its lock.
@@ -182,9 +192,11 @@ func (i *Interrupt) service(t *thread) (o outcome) {
 	return claimed
 }
 
-// fail silences the source for good and reports why, so that one fault leaves the other sources alone. The kernel has
-// masked a line already; a message loses its trigger.
+// fail silences the source and reports why, so that one fault leaves the other sources alone. The kernel has masked a
+// line already; a message loses its trigger. Only a storm can be ended, by Rearm.
 func (s *source) fail(err error) {
+	s.reports.Lock()
+	defer s.reports.Unlock()
 	if !s.err.CompareAndSwap(nil, &err) {
 		return
 	}
@@ -196,14 +208,12 @@ func (s *source) fail(err error) {
 	}
 }
 
-// stormError is the report of a walk that did not end. Parameter 4 tells a single interrupt from a chain.
-func stormError(i *Interrupt, chained int) *BugCheckError {
-	return &BugCheckError{
-		Code:       HardwareInterruptStorm,
-		Parameters: [4]uint64{2: uint64(i.Descriptor().Vector), 3: uint64(min(chained, 2))},
-		Interrupt:  i,
-		Reason: fmt.Sprintf("the service routines of %s claimed in %d passes of one walk; "+
-			"one of them claims what its device did not raise", i, maxPasses),
+// tell reports an error that does not silence the source.
+func (s *source) tell(err error) {
+	s.reports.Lock()
+	defer s.reports.Unlock()
+	for _, i := range *s.chain.Load() {
+		i.report(err)
 	}
 }
 

@@ -70,10 +70,10 @@ func (s Status) Error() string { return s.String() }
 // Success is the NT_SUCCESS macro: success and informational values are not negative as an int32.
 func (s Status) Success() bool { return int32(s) >= 0 }
 
-// StatusError is the error of [Connect] and [Disconnect].
+// StatusError is the error of [Connect] and [Disconnect], and of an interrupt's calls that they forbid.
 type StatusError struct {
 	Status Status
-	// Op is "connect" or "disconnect".
+	// Op is the call in lower case: "connect", "disconnect", "rearm".
 	Op string
 	// Reason says in words what was refused and what to do about it.
 	Reason string
@@ -129,9 +129,9 @@ const (
 	// PNPDetectedFatalError is PNP_DETECTED_FATAL_ERROR: parameter 1 is 9 for a disconnect of the wrong Version,
 	// parameter 2 the Version.
 	PNPDetectedFatalError uint32 = 0xCA
-	// HardwareInterruptStorm is HARDWARE_INTERRUPT_STORM: parameter 3 is the vector, parameter 4 is 1 for an
-	// unchained interrupt and 2 for a chain. Windows has addresses in parameters 1 to 3; here the interrupt is in
-	// BugCheckError.Interrupt.
+	// HardwareInterruptStorm is HARDWARE_INTERRUPT_STORM: parameters 1 to 3 are the addresses of the service routine, of
+	// its context (0 where that is no pointer) and of the interrupt object, parameter 4 is 1 for an unchained interrupt
+	// and 2 for a chain, of which the first interrupt is told.
 	HardwareInterruptStorm uint32 = 0xF2
 	// DriverViolation is DRIVER_VIOLATION: parameter 1 is 1 for a call at the wrong IRQL, parameter 2 the IRQL of
 	// the caller, parameter 3 the one required.
@@ -150,6 +150,9 @@ type BugCheckError struct {
 	Parameters [4]uint64
 	// Interrupt is the interrupt at fault, nil when none is.
 	Interrupt *Interrupt
+	// Stopped tells of a storm that the line was left masked and the service routine is called no more until
+	// [Interrupt.Rearm]. A storm of claims is only reported.
+	Stopped bool
 	// Reason says in words what happened and what to do about it.
 	Reason string
 }
