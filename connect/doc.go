@@ -63,7 +63,12 @@
 //   - A chain of message (latched) interrupts is walked in whole passes until one in which nobody claims; the pages say
 //     only that a routine returns FALSE for the next to be called. After 10 000 passes the walk ends with the bug check
 //     HARDWARE_INTERRUPT_STORM as an error. Of a level chain the first claim ends the walk, and the line is unmasked once.
-//   - The answer of a routine that is alone on its vector is counted and decides nothing.
+//   - The answer of a routine that is alone on its vector is counted, and decides nothing else than whether there is a
+//     storm.
+//   - A storm, bug check 0xF2 on Windows, is a thousand interrupts of a line in a row that nobody claims
+//     (Policy.StormLimit). The line stays masked, the error handler is told, and [Interrupt.Rearm] resumes. Claims of a line
+//     that the device goes on to assert after each of a hundred walks, as its Status register says, are reported and go on.
+//     Of messages, unclaimed walks are counted only.
 //   - A share conflict is STATUS_INVALID_PARAMETER, the only documented status that fits. All members of a chain must
 //     have the same processors, since one thread walks it.
 //   - What must match the assigned descriptor is Vector, Irql, InterruptMode, Group and ProcessorEnableMask; the pages
@@ -75,7 +80,7 @@
 //     holding up others. By their level they could call Connect and Disconnect; these would wait for the routine
 //     itself, so they refuse.
 //   - What stops Windows with a bug check is an error here: a call at the wrong IRQL, a disconnect of the wrong version,
-//     a lock taken twice. The last one panics, because Synchronize has no error to return.
+//     a lock taken twice, or released by a thread that does not hold it. Synchronize has no error to return, and panics.
 //   - Closing a device disconnects its interrupts. Each of them reports os.ErrClosed, or vfio.ErrReleased when the device
 //     was closed because the host wants it back. That waits for service routines that run.
 //   - Every device's line has a vector of its own: the kernel tells devices on one wire apart.

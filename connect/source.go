@@ -87,14 +87,15 @@ func (s *source) serve(t *thread) {
 	if s.err.Load() != nil {
 		return
 	}
-	o := s.walk(t, *s.chain.Load())
+	chain := *s.chain.Load()
+	o := s.walk(t, chain)
 	switch o {
 	case skipped, crashed:
 		return // a line stays masked
 	case declined:
 		s.unclaimed.Add(1)
 	}
-	if s.kind == pci.KindINTx && !s.storm.walked(s, o) {
+	if s.kind == pci.KindINTx && !s.storm.walked(s, chain, o) {
 		_ = s.unmask() // which reports its own failure
 	}
 }
@@ -147,7 +148,7 @@ func (s *source) walkLatched(t *thread, chain []*Interrupt) outcome {
 			return result
 		}
 	}
-	s.tell(stormError(s, false, fmt.Sprintf("the service routines of %s claimed in %d passes of one walk; "+
+	s.tell(stormError(chain, false, fmt.Sprintf("the service routines of %s claimed in %d passes of one walk; "+
 		"one of them claims what its device did not raise", s, maxPasses)))
 	return result
 }

@@ -26,12 +26,12 @@ type storm struct {
 	claimed   int // walks in a row that somebody claimed
 }
 
-// walked notes what came of a walk of the line, and tells whether the line stays masked because nobody claims it.
-func (w *storm) walked(s *source, o outcome) (stop bool) {
+// walked notes what came of a walk of the line's chain, and tells whether the line stays masked because nobody claims it.
+func (w *storm) walked(s *source, chain []*Interrupt, o outcome) (stop bool) {
 	if o == claimed {
 		w.unclaimed = 0
 		w.claimed++
-		w.checkClaims(s)
+		w.checkClaims(s, chain)
 		return false
 	}
 	w.claimed = 0
@@ -39,22 +39,21 @@ func (w *storm) walked(s *source, o outcome) (stop bool) {
 	if w.unclaimed < w.limit {
 		return false
 	}
-	s.fail(stormError(s, true, fmt.Sprintf("nobody claimed %d interrupts of %s in a row, and its line stays masked: its device is "+
-		"not quieted, or the service routine does not know its own interrupt, or another device asserts the line; "+
-		"mend that and call Rearm, or disconnect", w.unclaimed, s)))
+	s.fail(stormError(chain, true, fmt.Sprintf("nobody claimed %d interrupts of %s in a row, and its line stays masked until Rearm: its "+
+		"service routine does not know its own interrupt, or another device asserts the line", w.unclaimed, s)))
 	return true
 }
 
 // checkClaims finds claims of what the device goes on to assert. It looks at no clock: a device that is merely fast
 // makes no storm.
-func (w *storm) checkClaims(s *source) {
+func (w *storm) checkClaims(s *source, chain []*Interrupt) {
 	switch {
 	case w.claimed < overclaimPatience:
 	case !s.asserted():
 		w.claimed = 0
 	case w.claimed == overclaimPatience+overclaimProof:
 		w.claimed = 0
-		s.tell(stormError(s, false, fmt.Sprintf("the service routine of %s claimed %d interrupts in a row and the device still "+
+		s.tell(stormError(chain, false, fmt.Sprintf("the service routine of %s claimed %d interrupts in a row and the device still "+
 			"asserts its line: it claims what it does not quiet; it is called on", s, overclaimPatience+overclaimProof)))
 	}
 }
@@ -67,9 +66,8 @@ func (s *source) asserted() bool {
 	return s.device.vfio.ReadConfig(status[:], offsetStatus) == nil && status[0]&interruptStatus != 0 && status[1] != 0xFF
 }
 
-// stormError is the report about a chain: its first interrupt stands for it.
-func stormError(s *source, stopped bool, reason string) *BugCheckError {
-	chain := *s.chain.Load()
+// stormError is the report about a chain that was walked: its first interrupt stands for it.
+func stormError(chain []*Interrupt, stopped bool, reason string) *BugCheckError {
 	head := chain[0]
 	return &BugCheckError{
 		Code: HardwareInterruptStorm,

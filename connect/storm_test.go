@@ -119,6 +119,20 @@ func TestStormOfClaims(t *testing.T) {
 	})
 }
 
+// Whoever disconnects while the storm is being noticed is in nobody's way.
+func TestDisconnectInAStorm(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	r := open(t, m, m.EDU, connect.Policy{Kind: pci.KindINTx, StormLimit: 1})
+	r.raise(0)
+	for range 300 {
+		served := make(chan struct{}, 1)
+		r.disconnect(r.connect(0, func(*connect.Interrupt, any) bool { tell(served, struct{}{}); return false }))
+		i := r.connect(0, func(*connect.Interrupt, any) bool { tell(served, struct{}{}); return false })
+		received(t, served)
+		r.disconnect(i)
+	}
+}
+
 // A device that interrupts as fast as it is served makes no storm: it is quiet each time it was served.
 func TestManyClaimsAreNoStorm(t *testing.T) {
 	m := vfiotest.FakeMachine(t)

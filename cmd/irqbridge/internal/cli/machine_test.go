@@ -487,6 +487,29 @@ func TestALineThatStaysAssertedIsNoSuccess(t *testing.T) {
 	})
 }
 
+// TestAStormIsToldWithANextStep: a line that nobody claims is left masked, which ends the verb.
+func TestAStormIsToldWithANextStep(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		bound(t, m, m.EDU)
+		if !m.Real {
+			defer func(d time.Duration) { serviceDeadline = d }(serviceDeadline)
+			serviceDeadline = 300 * time.Millisecond
+		}
+		text := strings.Replace(eduProfile, `"kinds": ["msi"]`, `"kinds": ["intx"]`, 1)
+		text = strings.Replace(text, `"mask": "0xffffffff"`, `"mask": "0x80"`, 1)
+		require.Contains(t, text, `"mask": "0x80"`)
+		file := filepath.Join(t.TempDir(), "edu.json")
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o644))
+		edu := m.EDU.String()
+		r := irqbridge(t, m, "connect", edu, "--kind", "intx", "--profile", file, "--raise", "10")
+		assert.Equal(t, 1, r.code)
+		assert.Contains(t, r.stderr, "bug check 0xF2 (HARDWARE_INTERRUPT_STORM): nobody claimed 1000 interrupts of "+edu+" intx 0")
+		assert.Contains(t, r.stderr, "the service routine ran 1000 times and claimed none")
+		assert.Contains(t, r.stderr, "\nnext: check status register and mask in the profile")
+		assert.Zero(t, irqbridge(t, m, "connect", edu, "--kind", "intx", "--raise", "1").code)
+	})
+}
+
 // twoMessages is a profile of e1000e of which message 0 is raised by a register that does nothing, and message 1 by none.
 const twoMessages = `{
   "profile": 1,

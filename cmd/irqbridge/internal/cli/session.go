@@ -136,7 +136,13 @@ func startSession(device *vfio.Device, policy connect.Policy, src source, silenc
 			return nil, fmt.Errorf("%v: %w", device.Address(), err)
 		}
 	}
-	s.resources.OnError(func(*connect.Interrupt, error) { silenced() })
+	s.resources.OnError(func(_ *connect.Interrupt, err error) {
+		var check *connect.BugCheckError
+		if errors.As(err, &check) && !check.Stopped {
+			return // a storm of claims: it is told at the end
+		}
+		silenced()
+	})
 	for _, m := range s.resources.Expand() {
 		if err := s.connect(m, src.loopback); err != nil {
 			return nil, fmt.Errorf("%v: %w", device.Address(), err)
