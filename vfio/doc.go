@@ -14,7 +14,7 @@
 //     one to its eventfd. Only then enable interrupts in the device itself, and look at its status once before waiting:
 //     what happened earlier was not counted.
 //  4. On an interrupt, clear the cause in the device. For [INTx], call [Device.UnmaskIRQ] after that: the kernel masks
-//     the line each time it fires.
+//     the line each time it fires. [Device.UnmaskIRQOnEventFD] lets another process say so.
 //  5. To change from one kind of interrupt to another, [Device.DisableIRQs] comes first. Host IRQ numbers and their
 //     affinity do not survive it.
 //  6. [Device.Close] calls the AtClose functions, stops the device, disables its interrupts, ends the mappings and closes

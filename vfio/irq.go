@@ -41,41 +41,92 @@ func (d *Device) EnabledIRQs() (index IRQIndex, vectors int, enabled bool) {
 // reference to an eventfd, so closing the descriptor does not end delivery; DisableIRQs does, or -1.
 //
 // The first call for an index allocates vectors 0 to start+len(fds)-1. A later one replaces eventfds, and adds vectors
-// where the index can grow; where it cannot (IRQInfo.NoResize), that is ErrNotSupported, and the way is to name all
-// vectors at first, with -1 for those to come. Only one of INTx, MSI and MSIX is enabled at a time; a second is ErrBusy.
-// Bus mastering is switched on for MSI and MSIX.
+// where the index can grow, without any effect on the others; where it cannot (IRQInfo.NoResize), that is ErrNotSupported.
+// The way is then to name all vectors at first, with -1 for those to come, or ReenableIRQs, which can lose interrupts.
+// Only one of INTx, MSI and MSIX is enabled at a time; a second is ErrBusy. Bus mastering is switched on for MSI and MSIX.
 //
 // When the host has fewer vectors than asked for, the error is a [*FewerVectorsError]. If the first call for an index
 // fails, the index is disabled. If a later one fails, all vectors that it named have lost their eventfds, including
 // those that had one before, while the others keep theirs.
 func (d *Device) EnableIRQs(index IRQIndex, start int, fds []int) error {
 	const op = "enable"
-	vector := -1
-	if len(fds) == 1 {
-		vector = start
+	if err := d.checkVectors(op, index, start, fds); err != nil {
+		return err
 	}
-	fail := func(kind error, cause, remedy string) error {
-		e := d.irqFault(op, index, vector, unix.EINVAL)
-		e.Kind, e.Cause, e.Remedy = kind, cause, remedy
-		return e
+	d.life.RLock()
+	defer d.life.RUnlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.enable(op, index, start, fds)
+}
+
+// ReenableIRQs disables an index, if it is enabled, and enables vectors 0 to len(fds)-1 as EnableIRQs does: the way to
+// another number of vectors where an enabled index cannot grow (IRQInfo.NoResize).
+//
+// In between is a window in which interrupts of all its vectors are lost, also of those that were enabled before and are
+// again. So look at the device's status once afterwards, as after the first enable. The vectors get new host IRQs, perhaps
+// of other numbers, and what was set as the affinity of the former ones is gone.
+//
+// If it fails, the index is disabled: how many vectors a host has is only found out by enabling them. After a
+// [*FewerVectorsError] enable those that it has.
+func (d *Device) ReenableIRQs(index IRQIndex, fds []int) error {
+	const op = "re-enable"
+	if err := d.checkVectors(op, index, 0, fds); err != nil {
+		return err
 	}
+	d.life.RLock()
+	defer d.life.RUnlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return d.irqFault(op, index, -1, os.ErrClosed)
+	}
+	if err := d.refuseWatched(op, index); err != nil {
+		return err
+	}
+	if err := d.disable(op, index); err != nil {
+		return err
+	}
+	return d.enable(op, index, 0, fds)
+}
+
+// checkVectors refuses vectors that the index does not have.
+func (d *Device) checkVectors(op string, index IRQIndex, start int, fds []int) error {
 	info, err := d.IRQ(index)
 	if err != nil {
 		return err
 	}
 	switch {
 	case info.Count == 0:
-		return fail(ErrNotSupported, fmt.Sprintf("the device has no %v", index), "use another kind: Device.IRQ tells how many of each it has")
+		return d.refuseEnable(op, index, start, fds, ErrNotSupported, fmt.Sprintf("the device has no %v", index),
+			"use another kind: Device.IRQ tells how many of each it has")
 	case len(fds) == 0:
-		return fail(nil, "no eventfds were given", "name one for each vector, or -1")
+		return d.refuseEnable(op, index, start, fds, nil, "no eventfds were given", "name one for each vector, or -1")
 	case start < 0 || start >= info.Count || len(fds) > info.Count-start:
-		return fail(nil, fmt.Sprintf("%d vectors from %d were named", len(fds), start), fmt.Sprintf("name some of 0 to %d", info.Count-1))
+		return d.refuseEnable(op, index, start, fds, nil, fmt.Sprintf("%d vectors from %d were named", len(fds), start),
+			fmt.Sprintf("name some of 0 to %d", info.Count-1))
 	}
+	return nil
+}
 
-	d.life.RLock()
-	defer d.life.RUnlock()
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// refuseEnable is the error of an enable that the kernel would refuse with EINVAL.
+func (d *Device) refuseEnable(op string, index IRQIndex, start int, fds []int, kind error, cause, remedy string) error {
+	e := d.irqFault(op, index, onlyVector(start, len(fds)), unix.EINVAL)
+	e.Kind, e.Cause, e.Remedy = kind, cause, remedy
+	return e
+}
+
+// onlyVector is the vector that n vectors from start are, for an OpError; -1 for several.
+func onlyVector(start, n int) int {
+	if n == 1 {
+		return start
+	}
+	return -1
+}
+
+// enable is EnableIRQs for who has checked the vectors and holds life and mu.
+func (d *Device) enable(op string, index IRQIndex, start int, fds []int) error {
+	vector := onlyVector(start, len(fds))
 	if d.closed {
 		return d.irqFault(op, index, vector, os.ErrClosed)
 	}
@@ -86,13 +137,14 @@ func (d *Device) EnableIRQs(index IRQIndex, start int, fds []int) error {
 	_, exclusive := index.Kind()
 	for _, other := range []IRQIndex{INTx, MSI, MSIX} {
 		if exclusive && other != index && d.armed[other] != nil {
-			return fail(ErrBusy, fmt.Sprintf("%v is enabled, and a device uses one kind of interrupt at a time", other),
-				fmt.Sprintf("disable %v first", other))
+			return d.refuseEnable(op, index, start, fds, ErrBusy,
+				fmt.Sprintf("%v is enabled, and a device uses one kind of interrupt at a time", other), fmt.Sprintf("disable %v first", other))
 		}
 	}
-	if before != nil && info.NoResize && start+len(fds) > len(before) {
-		return fail(ErrNotSupported, fmt.Sprintf("it was enabled with %d vectors and cannot grow on this kernel", len(before)),
-			"disable it and enable all vectors at once, with descriptor -1 for those to come")
+	if before != nil && d.irqs[index].NoResize && start+len(fds) > len(before) {
+		return d.refuseEnable(op, index, start, fds, ErrNotSupported,
+			fmt.Sprintf("it was enabled with %d vectors and cannot grow on this kernel", len(before)),
+			"enable all vectors at once, with descriptor -1 for those to come; or re-enable it, which can lose interrupts")
 	}
 
 	var wasMaster pci.Command
@@ -188,10 +240,7 @@ func (d *Device) disable(op string, index IRQIndex) error {
 // INTx is suppressed. A vector without an eventfd is refused, which the kernel would let pass in silence.
 func (d *Device) TriggerIRQ(index IRQIndex, start, count int) error {
 	const op = "trigger"
-	vector := -1
-	if count == 1 {
-		vector = start
-	}
+	vector := onlyVector(start, count)
 	if _, err := d.IRQ(index); err != nil {
 		return err
 	}
@@ -222,38 +271,6 @@ func (d *Device) TriggerIRQ(index IRQIndex, start, count int) error {
 	return nil
 }
 
-// MaskIRQ holds interrupts of INTx back until UnmaskIRQ. MSI and MSI-X have no such thing in VFIO: ErrNotSupported.
-func (d *Device) MaskIRQ(index IRQIndex) error { return d.mask("mask", index, d.maskINTx) }
-
-// UnmaskIRQ lets INTx interrupt again: the kernel masks the line at each interrupt. Clear the cause in the device first;
-// if the line is still asserted, the eventfd is signalled again at once. It does nothing when the line is not masked,
-// and does not allocate. MSI and MSI-X have no such thing in VFIO: ErrNotSupported.
-func (d *Device) UnmaskIRQ(index IRQIndex) error { return d.mask("unmask", index, d.unmaskINTx) }
-
-// mask makes a prepared call for INTx.
-func (d *Device) mask(op string, index IRQIndex, arg []byte) error {
-	if index != INTx {
-		e := d.irqFault(op, index, -1, unix.ENOTTY)
-		e.Kind = ErrNotSupported
-		e.Cause = "VFIO masks INTx only"
-		e.Remedy = "use the device's own interrupt enable register"
-		return e
-	}
-	d.life.RLock()
-	defer d.life.RUnlock()
-	if d.closed {
-		return d.irqFault(op, index, -1, os.ErrClosed)
-	}
-	if _, err := d.kernel.DeviceSetIRQs(d.fd, arg); err != nil {
-		e := d.irqFault(op, index, -1, err)
-		if errors.Is(err, unix.EINVAL) {
-			e.Cause, e.Remedy = "INTx is not enabled", "enable it first"
-		}
-		return e
-	}
-	return nil
-}
-
 // irqSet builds the argument of VFIO_DEVICE_SET_IRQS.
 func irqSet(flags uint32, index IRQIndex, start, count int, data []byte) []byte {
 	fixed := uapi.Size[uapi.IRQSet]()
@@ -276,11 +293,16 @@ func (d *Device) irqFault(op string, index IRQIndex, vector int, err error) *OpE
 	return e
 }
 
+const (
+	causeNotOpen  = "a descriptor is not open"
+	remedyNotOpen = "keep the eventfds open until the call returns"
+)
+
 // explainEnable adds what an errno of SET_IRQS means for a call that has passed EnableIRQs' own checks.
 func (e *OpError) explainEnable() {
 	switch {
 	case errors.Is(e.Err, unix.EBADF):
-		e.Cause, e.Remedy = "a descriptor is not open", "keep the eventfds open until the call returns"
+		e.Cause, e.Remedy = causeNotOpen, remedyNotOpen
 	case errors.Is(e.Err, unix.EBUSY):
 		e.Kind = ErrBusy
 		e.Cause = "the device cannot disable its interrupt line, and the line is shared with another device"
