@@ -15,7 +15,7 @@
 // and runs the program; internal/wire is what the two say to each other over the second serial port. The first serial
 // port is the kernel's console.
 //
-// The machine is always the same (launch/machine.go has it), a q35 with two CPUs and an IOMMU with interrupt remapping:
+// The machine is always the same unless more is asked for (launch/machine.go has it), a q35 with two CPUs and an IOMMU with interrupt remapping:
 //
 //	0000:00:04.0  edu: INTx, MSI
 //	0000:00:05.0  e1000e: INTx, MSI, 5 MSI-X messages; its driver is loaded
@@ -26,4 +26,10 @@
 //	0000:00:0a.0  a device without interrupts
 //	0000:01:01.0  edu behind the bridge
 //	0000:01:05.0  e1000 behind the bridge: INTx only; its driver is loaded
+//
+// With --devices more (IRQBRIDGE_VM_DEVICES=more) it also has these, and other numbers of interrupts and groups:
+//
+//	0000:00:0b.0  nvme: 2048 MSI-X messages, for which a kernel wants about twelve CPUs (--cpus 12)
+//	0000:00:0c.0  PCIe root port; its driver pcieport has an interrupt of it
+//	0000:02:00.0  nvme behind the root port, with SR-IOV: two virtual functions, 02:00.1 and 02:00.2, 33 MSI-X messages
 package vm

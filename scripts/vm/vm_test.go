@@ -247,6 +247,32 @@ func TestUnprivilegedWithoutIOMMU(t *testing.T) {
 	assert.Equal(t, 1, r.status)
 }
 
+// TestMoreDevices makes the virtual functions of the physical function that VFIO has, which the kernel must be told to
+// allow.
+func TestMoreDevices(t *testing.T) {
+	boot(t)
+	r := run(t, command(t, "./run", "--kernel", "newest", "--devices", "more", "--cpus", "3", "--", "sh", "-ec", `
+		cd /sys/bus/pci/devices
+		grep -c ^processor /proc/cpuinfo
+		dd if=0000:00:0b.0/config bs=1 skip=66 count=2 2> /dev/null | od -An -tx2
+		cat 0000:02:00.0/sriov_totalvfs
+		echo 1 > /sys/module/vfio_pci/parameters/enable_sriov
+		echo vfio-pci > 0000:02:00.0/driver_override
+		echo 0000:02:00.0 > /sys/bus/pci/drivers/vfio-pci/bind
+		echo 2 > 0000:02:00.0/sriov_numvfs
+		for device in 0000:00:0b.0 0000:02:*; do echo $device $(ls $device/iommu_group/devices); done`))
+	assert.Zero(t, r.status, r.stderr)
+	assert.Equal(t, []string{
+		"3",
+		" 07ff", // Message Control of MSI-X: table size 2048
+		"2",
+		"0000:00:0b.0 0000:00:0b.0",
+		"0000:02:00.0 0000:02:00.0",
+		"0000:02:00.1 0000:02:00.1",
+		"0000:02:00.2 0000:02:00.2",
+	}, strings.Split(strings.TrimSuffix(r.stdout, "\n"), "\n"))
+}
+
 // TestSignal sends a signal to the program in the guest, which it kills.
 func TestSignal(t *testing.T) {
 	boot(t)

@@ -49,10 +49,12 @@ func TestOptionsFromTheEnvironment(t *testing.T) {
 	t.Setenv("IRQBRIDGE_VM_KERNEL", "newest")
 	t.Setenv("IRQBRIDGE_VM_NO_IOMMU", "1")
 	t.Setenv("IRQBRIDGE_VM_CPUS", "4")
+	t.Setenv("IRQBRIDGE_VM_DEVICES", "more")
 	o, err := parse([]string{"--cpus", "3", "--", "prog", "-v"})
 	require.NoError(t, err)
 	assert.Equal(t, "newest", o.kernel)
 	assert.True(t, o.noIOMMU)
+	assert.Equal(t, "more", o.devices)
 	assert.Equal(t, 3, o.cpus, "the command line wins")
 	assert.False(t, o.verbose, "what follows -- is the program's")
 	assert.Equal(t, []string{"prog", "-v"}, o.command)
@@ -72,6 +74,7 @@ func TestBadOptions(t *testing.T) {
 		{},
 		{"--kernel", "6.1", "--", "true"},
 		{"--accel", "xen", "--", "true"},
+		{"--devices", "all", "--", "true"},
 		{"--cpus", "many", "--", "true"},
 		{"--file", ":x", "--", "true"},
 		{"--nonsense", "--", "true"},

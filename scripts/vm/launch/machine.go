@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"syscall"
 )
@@ -20,6 +21,16 @@ var devices = []string{
 	"edu,bus=bridge,addr=1",
 	"e1000,bus=bridge,addr=5,romfile=",
 	"pci-testdev,addr=0xa",
+}
+
+// moreDevices is what the machine has beside them when it is asked for: devices that few tests need, and that would
+// take interrupts and groups with numbers that the other tests know.
+var moreDevices = []string{
+	"nvme,addr=0xb,serial=vectors,msix_qsize=2048,max_ioqpairs=2047",
+	// A virtual function takes two of the queues and one of the interrupts that are flexible.
+	"pcie-root-port,addr=0xc,id=root,chassis=1",
+	"nvme-subsys,id=subsystem",
+	"nvme,bus=root,serial=functions,subsys=subsystem,msix_qsize=33,max_ioqpairs=16,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2",
 }
 
 // The file descriptors that QEMU inherits.
@@ -59,7 +70,11 @@ func qemu(o *options, kernel string, initrd, serial *os.File) *exec.Cmd {
 		"-drive", "if=none,id=disk,format=raw,file.driver=null-co,file.size=64M",
 		"-kernel", kernel, "-initrd", fmt.Sprintf("/dev/fd/%d", initrdFD), "-append", cmdline,
 	}
-	for _, d := range devices {
+	list := devices
+	if o.devices == "more" {
+		list = slices.Concat(devices, moreDevices)
+	}
+	for _, d := range list {
 		args = append(args, "-device", d)
 	}
 	cmd := exec.Command("qemu-system-x86_64", args...)

@@ -20,6 +20,7 @@ type options struct {
 	user      string
 	append    string
 	cpus      int
+	devices   string
 	mem       string
 	timeout   time.Duration
 	accel     string
@@ -81,6 +82,7 @@ func parse(args []string) (*options, error) {
 	flags.StringVar(&o.user, "user", "root", "run as `NAME|UID`: root, user, nobody or a number")
 	flags.StringVar(&o.append, "append", "", "more kernel `ARGUMENTS`; module.parameter=value works too")
 	flags.IntVar(&o.cpus, "cpus", 2, "`NUMBER` of processors")
+	flags.StringVar(&o.devices, "devices", "usual", "usual or more: `WHICH` PCI devices the machine has (scripts/vm/doc.go)")
 	flags.StringVar(&o.mem, "mem", "1024", "memory in `MIB`")
 	flags.DurationVar(&o.timeout, "timeout", 10*time.Minute, "end it after `DURATION` (0: never); exec adds 3m to -test.timeout")
 	flags.StringVar(&o.accel, "accel", "tcg", "tcg or kvm: `HOW` QEMU runs the guest; tcg works everywhere")
@@ -125,6 +127,9 @@ func parse(args []string) (*options, error) {
 
 	if !slices.Contains(kernels, o.kernel) {
 		return nil, fmt.Errorf("--kernel %s: want %s", o.kernel, strings.Join(kernels, ", "))
+	}
+	if o.devices != "usual" && o.devices != "more" {
+		return nil, fmt.Errorf("--devices %s: want usual or more", o.devices)
 	}
 	if o.accel != "tcg" && o.accel != "kvm" {
 		return nil, fmt.Errorf("--accel %s: want tcg or kvm", o.accel)
