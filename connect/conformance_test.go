@@ -19,6 +19,7 @@ func TestConformance(t *testing.T) {
 	t.Run("H", lockRows)
 	t.Run("I", disconnectRows)
 	t.Run("J", passiveRows)
+	t.Run("K", dpcRows)
 	t.Run("M", assignRows)
 	t.Run("N", affinityRows)
 	t.Run("O", stormRows)

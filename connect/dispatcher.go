@@ -1,11 +1,9 @@
 package connect
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -31,9 +29,11 @@ type dispatcher struct {
 	cpus host.CPUSet
 	// pinned is what the kernel made of cpus, read back on the thread.
 	pinned host.CPUSet
-	epoll  int
-	kick   int
-	done   chan struct{}
+	// deferred is where the DPCs of the service routines go.
+	deferred *dpcQueue
+	epoll    int
+	kick     int
+	done     chan struct{}
 
 	// The batch belongs to the thread. It is not on its stack because a service routine may end the goroutine
 	// (runtime.Goexit) and the next one has to go on with the batch: its edges will not come again.
@@ -63,19 +63,20 @@ const (
 
 // startDispatcher makes the thread and returns when it is pinned and about to wait.
 func startDispatcher(h *host.Host, cpus host.CPUSet) (*dispatcher, error) {
-	d := &dispatcher{host: h, cpus: cpus, epoll: -1, kick: -1, done: make(chan struct{})}
+	d := &dispatcher{host: h, cpus: cpus, epoll: -1, kick: -1, done: make(chan struct{}), deferred: dpcQueueOf(h, cpus)}
 	d.table.Store(new([]atomic.Pointer[source]))
 	if err := d.open(); err != nil {
 		d.close()
 		return nil, err
 	}
 	started := make(chan error)
-	d.spawn(started)
+	onNewThread(func() { d.run(started) })
 	if err := <-started; err != nil {
 		<-d.done
 		d.close()
 		return nil, fmt.Errorf("pin the dispatcher thread to CPUs %s: %w", cpus, err)
 	}
+	d.deferred.hold(h)
 	return d, nil
 }
 
@@ -98,31 +99,11 @@ func (d *dispatcher) close() {
 	}
 }
 
-// spawn starts the thread. It is not the process's first one: when a goroutine ends that is locked to it, the runtime
-// parks that thread for good in place of ending it, with the affinity that it had.
-func (d *dispatcher) spawn(started chan<- error) {
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() != unix.Getpid() {
-			d.run(started)
-			return
-		}
-		// As long as this goroutine is locked to the first thread, another one runs elsewhere.
-		elsewhere := make(chan struct{})
-		go func() {
-			runtime.LockOSThread()
-			close(elsewhere)
-			d.run(started)
-		}()
-		<-elsewhere
-		runtime.UnlockOSThread()
-	}()
-}
-
 // run is the thread. It is locked before it is pinned, so that the runtime makes no other thread in its image, and
 // never unlocked: it ends with the goroutine and cannot be reused for another.
 func (d *dispatcher) run(started chan<- error) {
 	t := enterThread()
+	t.queue = d.deferred
 	ended := false
 	defer func() {
 		t.leave()
@@ -134,7 +115,7 @@ func (d *dispatcher) run(started chan<- error) {
 		// thread, which goes on in the same batch. It takes the event at hand again: on a modelled line the routine may
 		// have been that of another device, and the line that fired is to be served still.
 		d.next--
-		d.spawn(nil)
+		onNewThread(func() { d.run(nil) })
 	}()
 	err := d.host.PinThread(d.cpus)
 	if started != nil {
@@ -210,7 +191,7 @@ func (d *dispatcher) fail(err error) {
 
 // wake makes the thread pass a boundary.
 func (d *dispatcher) wake() {
-	_, _ = unix.Write(d.kick, binary.NativeEndian.AppendUint64(nil, 1))
+	_, _ = unix.Write(d.kick, oneSignal)
 }
 
 // add puts a source into the table and its eventfd into the epoll set. A signal that the eventfd already has makes an
@@ -282,4 +263,5 @@ func (d *dispatcher) stop() {
 	d.wake()
 	<-d.done
 	d.close()
+	d.deferred.drop()
 }

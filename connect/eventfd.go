@@ -2,6 +2,7 @@ package connect
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"strconv"
@@ -19,6 +20,9 @@ type eventfd struct {
 	closed bool
 	final  uint64 // the count when it was closed
 }
+
+// oneSignal is what a write adds to an eventfd.
+var oneSignal = binary.NativeEndian.AppendUint64(nil, 1)
 
 func newEventFD() (*eventfd, error) {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)

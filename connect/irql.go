@@ -2,7 +2,9 @@ package connect
 
 import (
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -20,19 +22,25 @@ const (
 	HighLevel     KIRQL = 15
 )
 
-// thread is an OS thread above PASSIVE_LEVEL: one that runs service routines, or one that holds an interrupt lock. Its
-// fields belong to the thread, which has a single locked goroutine, and need no lock.
+// thread is an OS thread above PASSIVE_LEVEL: one that runs service or deferred routines, or one that holds an
+// interrupt lock. Its fields belong to the thread, which has a single locked goroutine, and need no lock.
 type thread struct {
 	tid  int32
 	irql KIRQL
-	// uses counts why the thread is registered: its dispatcher, and each call of raise.
+	// uses counts why the thread is registered: its dispatcher or queue, and each call of raise.
 	uses int
+	// queue is where DPCs go that are inserted on the thread, nil for the queue of ordinary goroutines.
+	queue *dpcQueue
+	// deferred is set when the thread has put something into pending: DPCs that wait for the end of the walk, or for
+	// the lock to be released.
+	deferred bool
+	pending  dpcList
 }
 
-// threads finds the thread that a caller runs on. Only Connect, Disconnect and the calls that take or release a lock
-// look: a service routine is called without it.
+// threads finds the thread that a caller runs on. Connect, Disconnect, the calls that take or release a lock and the
+// inserts of DPCs look: a service routine is called without it. Those who only look do not wait for each other.
 var threads struct {
-	mu    sync.Mutex
+	mu    sync.RWMutex
 	byTID map[int32]*thread
 }
 
@@ -40,9 +48,15 @@ var threads struct {
 // locked to it, so the answer cannot become wrong for the caller; any other goroutine gets nil wherever it moves.
 func lookupThread() *thread {
 	tid := int32(unix.Gettid())
-	threads.mu.Lock()
-	defer threads.mu.Unlock()
+	threads.mu.RLock()
+	defer threads.mu.RUnlock()
 	return threads.byTID[tid]
+}
+
+func allThreads() []*thread {
+	threads.mu.RLock()
+	defer threads.mu.RUnlock()
+	return slices.Collect(maps.Values(threads.byTID))
 }
 
 // enterThread registers the calling goroutine's thread, which must be locked.
@@ -59,13 +73,16 @@ func enterThread() *thread {
 
 // leave takes the thread out again; Linux reuses thread ids.
 func (t *thread) leave() {
+	if t.deferred {
+		t.handOn() // its goroutine ends in the middle of a walk
+	}
 	threads.mu.Lock()
 	defer threads.mu.Unlock()
 	delete(threads.byTID, t.tid)
 }
 
-// requirePassive refuses a call that Windows allows at PASSIVE_LEVEL only. From a service routine or under an
-// interrupt lock such a call would wait for itself.
+// requirePassive refuses a call that Windows allows at PASSIVE_LEVEL only. From a service or deferred routine or under
+// an interrupt lock such a call would wait for itself.
 func requirePassive(op string) error {
 	t := lookupThread()
 	if t == nil {
@@ -74,7 +91,7 @@ func requirePassive(op string) error {
 	return &BugCheckError{
 		Code:       DriverViolation,
 		Parameters: [4]uint64{1, uint64(t.irql), uint64(PassiveLevel)},
-		Reason: fmt.Sprintf("%s was called at IRQL %d, from a service routine or with an interrupt lock held; "+
+		Reason: fmt.Sprintf("%s was called at IRQL %d, from a service or deferred routine or with an interrupt lock held; "+
 			"call it from an ordinary goroutine", op, t.irql),
 	}
 }
@@ -92,9 +109,13 @@ func raise(irql KIRQL) (t *thread, before KIRQL) {
 	return t, before
 }
 
-// lower undoes one raise. The thread is forgotten with the last one.
+// lower undoes one raise. At DISPATCH_LEVEL and below deferred routines may begin. The thread is forgotten with the
+// last one.
 func (t *thread) lower(irql KIRQL) {
 	t.irql = irql
+	if t.deferred && irql <= DispatchLevel {
+		t.handOn()
+	}
 	t.uses--
 	if t.uses == 0 {
 		t.leave()
@@ -107,4 +128,26 @@ func atThread(irql KIRQL, f func(t *thread)) {
 	t, before := raise(irql)
 	defer t.lower(before)
 	f(t)
+}
+
+// onNewThread runs f in a goroutine that is locked to a thread which ends with it. It is not the process's first thread:
+// when a goroutine ends that is locked to that one, the runtime parks it for good in place of ending it, with the
+// affinity that it had.
+func onNewThread(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			return
+		}
+		// As long as this goroutine is locked to the first thread, another one runs elsewhere.
+		elsewhere := make(chan struct{})
+		go func() {
+			runtime.LockOSThread()
+			close(elsewhere)
+			f()
+		}()
+		<-elsewhere
+		runtime.UnlockOSThread()
+	}()
 }

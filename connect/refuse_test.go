@@ -267,6 +267,25 @@ func refusedRows(t *testing.T) {
 		bugCheck(t, received(t, result), connect.DriverViolation, 1, uint64(i.Descriptor().Level), 0)
 		assert.Nil(t, *inner.InterruptObject)
 	})
+	onMachine(t, "109", func(t *testing.T, m *vfiotest.Machine) {
+		r := e1000e(t, m)
+		inner := r.params(1, never(t))
+		*inner.InterruptObject = new(connect.Interrupt)
+		results := make(chan error, 3)
+		var i *connect.Interrupt
+		d := connect.NewDPC(func(*connect.DPC, any, any, any) {
+			results <- connect.Connect(inner)
+			results <- disconnect(i)
+			results <- r.resources.Release()
+		}, nil)
+		i = r.connect(0, claim)
+		inISR(r, 0, func() { d.Insert(nil, nil) })
+		for range 3 {
+			bugCheck(t, received(t, results), connect.DriverViolation, 1, uint64(connect.DispatchLevel), 0)
+		}
+		assert.Nil(t, *inner.InterruptObject)
+		r.connect(1, claim)
+	})
 	onMachine(t, "110", func(t *testing.T, m *vfiotest.Machine) {
 		r := e1000e(t, m)
 		i := r.connect(0, claim)

@@ -89,6 +89,9 @@ func (s *source) serve(t *thread) {
 	}
 	chain := *s.chain.Load()
 	o := s.walk(t, chain)
+	if t.deferred {
+		t.handOn()
+	}
 	switch o {
 	case skipped, crashed:
 		return // a line stays masked
