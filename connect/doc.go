@@ -33,9 +33,23 @@
 //
 // A routine may use its device, its own data and Synchronize of other interrupts. It must not block, except at passive
 // level, and it must not call Connect, Disconnect, Assign or Release, which would wait for it: they return a
-// [*BugCheckError] at once. Data shared with other goroutines belongs under [Interrupt.Synchronize], data shared with
-// other service routines under a common [SpinLock], see [LockGroup]. A panic in a routine silences its source and
-// nothing else; [Interrupt.Err] and [Resources.OnError] tell.
+// [*BugCheckError] at once. What takes longer is left to a [DPC]. Data shared with other goroutines belongs under
+// [Interrupt.Synchronize], data shared with other service routines under a common [SpinLock], see [LockGroup]. A panic
+// in a routine silences its source and nothing else; [Interrupt.Err] and [Resources.OnError] tell.
+//
+// # Deferred procedure calls
+//
+// A service routine quiets its device, keeps what it found out, and leaves the rest to a [DPC]:
+//
+//	d.dpc = connect.NewDPC(drain, d)                       // once
+//	...
+//	d.dpc.Insert(nil, nil)                                 // in the service routine
+//
+// The routine runs after the walk of the chain has ended, on a thread of its own that is bound to the same processors,
+// while the next interrupt is served. An insert while the DPC is queued has no effect, so one run stands for several
+// interrupts. Disconnect neither runs nor removes what is queued: quiet the device, [FlushDPCs], Disconnect, and then free
+// what the routine uses. A routine at DISPATCH_LEVEL must not wait; what waits is work for a goroutine, to which a
+// channel is handed as ever.
 //
 // # Two masks
 //
@@ -81,6 +95,18 @@
 //     itself, so they refuse.
 //   - What stops Windows with a bug check is an error here: a call at the wrong IRQL, a disconnect of the wrong version,
 //     a lock taken twice, or released by a thread that does not hold it. Synchronize has no error to return, and panics.
+//   - DPCs of interrupts with one processor mask are one queue with one thread, the per-processor queue of Windows for a
+//     mask. It starts with the first insert and ends, when the queue is empty, with the last dispatcher of the mask;
+//     that of a target processor, or of ordinary goroutines, with the last dispatcher of all.
+//   - A DPC that a service routine inserts begins after the walk has ended, also with a target processor, where it may
+//     begin earlier on Windows. The same goes for one that is inserted with an interrupt lock held. What a passive-level
+//     routine inserts begins at once, in the queue of ordinary goroutines.
+//   - A DPC runs twice at once only if it was inserted into two queues: by service routines of different masks, or
+//     with a changed target. Windows has this too, since the DPC leaves its queue before its routine begins.
+//   - Low, medium and medium-high importance are one: a queue that was empty is always woken.
+//   - A DPC whose routine panics ends that run. [DPC.Err] and [DPC.OnError] tell; the DPC can be inserted again.
+//   - FlushDPCs waits for DPCs of service routines that have not returned yet, too.
+//   - SetTarget is for ordinary goroutines; Windows has it at any IRQL.
 //   - Closing a device disconnects its interrupts. Each of them reports os.ErrClosed, or vfio.ErrReleased when the device
 //     was closed because the host wants it back. That waits for service routines that run.
 //   - Every device's line has a vector of its own: the kernel tells devices on one wire apart.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"sync/atomic"
 
 	"github.com/irqbridge/irqbridge/connect"
 	"github.com/irqbridge/irqbridge/pci"
@@ -197,6 +198,64 @@ func ExampleInterrupt_Synchronize() {
 		return true
 	})
 	// Output: calls: 1
+}
+
+// A service routine quiets its device and leaves the rest to a deferred routine.
+func ExampleDPC() {
+	kernel := vfiotest.NewKernel()
+	defer kernel.Shutdown()
+	dev := openEDU(kernel)
+	defer dev.Close()
+	registers, err := dev.BAR(0)
+	if err != nil {
+		log.Fatal(err)
+	}
+	resources, err := connect.Assign(dev, connect.Policy{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// What interrupted, for the deferred routine, which may run while the service routine is called again.
+	var pending atomic.Uint32
+	done := make(chan struct{}, 1)
+	dpc := connect.InitializeDPCRequest(dev, func(_ *connect.DPC, dev *vfio.Device, _, _ any) {
+		fmt.Printf("%s: causes 0x%x\n", dev.Address(), pending.Swap(0))
+		done <- struct{}{}
+	})
+	var interrupt *connect.Interrupt
+	params := connect.FullySpecified(resources.Translated[0])
+	params.PhysicalDeviceObject = dev
+	params.InterruptObject = &interrupt
+	params.ServiceRoutine = func(*connect.Interrupt, any) bool {
+		status, err := registers.Read32(eduInterruptStatus)
+		if err != nil || status == 0 {
+			return false
+		}
+		if err := registers.Write32(eduInterruptAcknowledge, status); err != nil {
+			return false
+		}
+		pending.Or(status)
+		return dpc.Request(nil, nil) == nil
+	}
+	if err := connect.Connect(&params); err != nil {
+		log.Fatal(err)
+	}
+	if err := registers.Write32(eduInterruptRaise, 0x6); err != nil {
+		log.Fatal(err)
+	}
+	<-done
+
+	// The end of a driver: the device is quiet, nothing is deferred any more, the interrupt is disconnected.
+	if err := connect.FlushDPCs(); err != nil {
+		log.Fatal(err)
+	}
+	err = connect.Disconnect(&connect.DisconnectParameters{Version: params.Version, ConnectionContext: interrupt})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("runs:", dpc.Runs())
+	// Output:
+	// 0000:00:04.0: causes 0x6
+	// runs: 1
 }
 
 // A driver from Windows tests for the statuses that it knows.
