@@ -63,7 +63,7 @@ const (
 
 // startDispatcher makes the thread and returns when it is pinned and about to wait.
 func startDispatcher(h *host.Host, cpus host.CPUSet) (*dispatcher, error) {
-	d := &dispatcher{host: h, cpus: cpus, epoll: -1, kick: -1, done: make(chan struct{}), deferred: dpcQueueOf(h, cpus)}
+	d := &dispatcher{host: h, cpus: cpus, epoll: -1, kick: -1, done: make(chan struct{}), deferred: dpcQueueOf(cpus)}
 	d.table.Store(new([]atomic.Pointer[source]))
 	if err := d.open(); err != nil {
 		d.close()

@@ -99,7 +99,7 @@ func (d *DPC) insert(t *thread, argument1, argument2 any) bool {
 	case t != nil && t.queue != nil:
 		q = t.queue
 	default:
-		q = dpcQueueOf(nil, host.CPUSet{})
+		q = dpcQueueOf(host.CPUSet{})
 	}
 	if t != nil && t.irql > DispatchLevel {
 		t.deferred = true // before FlushDPCs can find something in the list
@@ -164,7 +164,8 @@ func (d *DPC) SetTarget(cpu int) error {
 	if _, err := usable(h, cpus); err != nil {
 		return fmt.Errorf("set the target processor of a DPC: %w", err)
 	}
-	q := dpcQueueOf(h, cpus)
+	q := dpcQueueOf(cpus)
+	q.pinBy(h)
 	q.addressed.Store(true)
 	d.target.Store(q)
 	return nil

@@ -170,7 +170,7 @@ func (t *dpcQueueTable) all() []*dpcQueue {
 }
 
 // dpcQueueOf returns the queue of a set of processors.
-func dpcQueueOf(h *host.Host, cpus host.CPUSet) *dpcQueue {
+func dpcQueueOf(cpus host.CPUSet) *dpcQueue {
 	dpcQueues.mu.Lock()
 	defer dpcQueues.mu.Unlock()
 	q := dpcQueues.byCPUs[cpus]
@@ -178,18 +178,23 @@ func dpcQueueOf(h *host.Host, cpus host.CPUSet) *dpcQueue {
 		if dpcQueues.byCPUs == nil {
 			dpcQueues.byCPUs = make(map[host.CPUSet]*dpcQueue)
 		}
-		q = &dpcQueue{cpus: cpus, host: h, wake: -1}
+		q = &dpcQueue{cpus: cpus, wake: -1}
 		q.addressed.Store(cpus.Empty())
 		dpcQueues.byCPUs[cpus] = q
 	}
 	return q
 }
 
+// pinBy sets the host that the next worker asks to bind it. There is one, but in tests.
+func (q *dpcQueue) pinBy(h *host.Host) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.host = h
+}
+
 // hold lets the queue's worker live as long as a dispatcher of its processors does.
 func (q *dpcQueue) hold(h *host.Host) {
-	q.mu.Lock()
-	q.host = h
-	q.mu.Unlock()
+	q.pinBy(h)
 	q.dispatchers.Add(1)
 	dpcQueues.dispatchers.Add(1)
 }

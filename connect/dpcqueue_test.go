@@ -71,7 +71,7 @@ func TestWorkersEndWithTheirDispatchers(t *testing.T) {
 	dpc := NewDPC(func(*DPC, any, any, any) {}, nil)
 	assert.True(t, dpc.Insert(nil, nil))
 	require.NoError(t, FlushDPCs())
-	common := dpcQueueOf(nil, host.CPUSet{})
+	common := dpcQueueOf(host.CPUSet{})
 	func() {
 		_, leave := serviceThread(first)
 		defer leave()

@@ -91,7 +91,7 @@ func requirePassive(op string) error {
 	return &BugCheckError{
 		Code:       DriverViolation,
 		Parameters: [4]uint64{1, uint64(t.irql), uint64(PassiveLevel)},
-		Reason: fmt.Sprintf("%s was called at IRQL %d, from a service or deferred routine or with an interrupt lock held; "+
+		Reason: fmt.Sprintf("%s was called at IRQL %d, from a service routine, a deferred routine or with an interrupt lock held; "+
 			"call it from an ordinary goroutine", op, t.irql),
 	}
 }
