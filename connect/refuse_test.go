@@ -278,7 +278,7 @@ func refusedRows(t *testing.T) {
 			results <- disconnect(i)
 			results <- r.resources.Release()
 		}, nil)
-		i = r.connect(0, claim)
+		i = r.connect(0, claim, shared)
 		inISR(r, 0, func() { d.Insert(nil, nil) })
 		for range 3 {
 			bugCheck(t, received(t, results), connect.DriverViolation, 1, uint64(connect.DispatchLevel), 0)
