@@ -185,6 +185,7 @@ func (k *Kernel) SetIOMMU(fd, iommuType int) error {
 		return unix.EPERM
 	}
 	c.iommu = iommuType
+	c.space.limit = k.mappingLimit
 	return nil
 }
 

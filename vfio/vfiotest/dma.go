@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -15,6 +17,7 @@ import (
 type addressSpace struct {
 	kernel   *Kernel
 	mappings []dmaMapping // by iova
+	limit    int          // how many there may be
 }
 
 // dmaMapping is one piece.
@@ -31,11 +34,25 @@ func (m dmaMapping) size() uint64 { return m.last - m.iova + 1 }
 const (
 	iommuPageSizes = 1<<12 | 1<<21 | 1<<30
 	iommuPage      = 1 << 12
-	mappingLimit   = math.MaxUint16 // vfio_iommu_type1's module parameter dma_entry_limit
+	mappingLimit   = math.MaxUint16 // vfio_iommu_type1's module parameter dma_entry_limit, unless it is changed
 )
+
+// replaceVaddr is VFIO_DMA_MAP_FLAG_VADDR and VFIO_DMA_UNMAP_FLAG_VADDR, by which a program that replaces itself gives mappings
+// new memory. That it can be refused is modelled, and nothing else of it.
+const replaceVaddr = 1 << 2
 
 // iovaRanges are the addresses that can be mapped: 39 bits, without the window that messages are written to.
 var iovaRanges = []uapi.IOVARange{{End: 0xfedf_ffff}, {Start: 0xfef0_0000, End: 0x7f_ffff_ffff}}
+
+// writeMappingLimit sets the module parameter dma_entry_limit.
+func (k *Kernel) writeMappingLimit(s string) error {
+	n, err := strconv.ParseUint(strings.TrimSpace(s), 10, 32)
+	if err != nil {
+		return unix.EINVAL
+	}
+	k.mappingLimit = int(n)
+	return nil
+}
 
 // find returns the position of the first mapping that ends at iova or later.
 func (s *addressSpace) find(iova uint64) int {
@@ -180,7 +197,7 @@ func (c *container) capabilities(v Version) []byte {
 	uapi.Put(migration[16:], uapi.IOVARange{Start: iommuPage, End: 1 << 28}) // the page size and the size of a bitmap of dirty pages
 
 	uapi.Put(add(uapi.Size[uapi.IOMMUInfoCapDMAAvail]()), uapi.IOMMUInfoCapDMAAvail{
-		Header: uapi.InfoCapHeader{ID: uapi.IOMMUInfoCapDMAAvailID, Version: 1}, Avail: uint32(mappingLimit - len(c.space.mappings)),
+		Header: uapi.InfoCapHeader{ID: uapi.IOMMUInfoCapDMAAvailID, Version: 1}, Avail: uint32(c.space.limit - len(c.space.mappings)),
 	})
 	fixed, each := uapi.Size[uapi.IOMMUInfoCapIOVARange](), uapi.Size[uapi.IOVARange]()
 	ranges := add(fixed + each*len(iovaRanges))
@@ -213,7 +230,7 @@ func (k *Kernel) IOMMUMapDMA(fd int, arg []byte) error {
 		return err
 	}
 	m := uapi.Take[uapi.IOMMUDMAMap](arg)
-	if m.Argsz < uapi.IOMMUDMAMapMinSize || m.Flags == 0 || m.Flags&^(uapi.DMAMapRead|uapi.DMAMapWrite) != 0 {
+	if m.Argsz < uapi.IOMMUDMAMapMinSize || m.Flags == 0 || m.Flags > replaceVaddr {
 		return unix.EINVAL
 	}
 	if m.Size == 0 || (m.Size|m.Iova|m.Vaddr)%iommuPage != 0 {
@@ -229,9 +246,13 @@ func (k *Kernel) IOMMUMapDMA(fd int, arg []byte) error {
 	s := &c.space
 	allowed := func(r uapi.IOVARange) bool { return m.Iova >= r.Start && last <= r.End }
 	switch {
+	case m.Flags == replaceVaddr && !s.overlaps(m.Iova, last):
+		return unix.ENOENT
+	case m.Flags == replaceVaddr: // nobody has taken the memory away before, which is not modelled
+		return unix.EINVAL
 	case s.overlaps(m.Iova, last):
 		return unix.EEXIST
-	case len(s.mappings) == mappingLimit:
+	case len(s.mappings) == s.limit:
 		return unix.ENOSPC
 	case !slices.ContainsFunc(iovaRanges, allowed):
 		return unix.EINVAL
@@ -261,7 +282,7 @@ func (k *Kernel) IOMMUUnmapDMA(fd int, arg []byte) error {
 		return err
 	}
 	u := uapi.Take[uapi.IOMMUDMAUnmap](arg)
-	if u.Argsz < uapi.IOMMUDMAUnmapMinSize || u.Flags&^uapi.DMAUnmapAll != 0 || u.Iova%iommuPage != 0 {
+	if u.Argsz < uapi.IOMMUDMAUnmapMinSize || u.Flags&^(uapi.DMAUnmapAll|replaceVaddr) != 0 || u.Iova%iommuPage != 0 {
 		return unix.EINVAL
 	}
 	s := &c.space
@@ -295,6 +316,9 @@ func (k *Kernel) IOMMUUnmapDMA(fd int, arg []byte) error {
 			to = from // the first version stops at a mapping that starts before
 		}
 	}
+	if u.Flags&replaceVaddr != 0 {
+		from = to
+	}
 	u.Size = s.unmap(from, to)
 	uapi.Put(arg, u)
 	return nil
@@ -309,57 +333,4 @@ func (s *addressSpace) unmap(from, to int) uint64 {
 	s.mappings = slices.Delete(s.mappings, from, to)
 	s.kernel.locked -= size
 	return size
-}
-
-// buffer is memory of the process. The fake knows no other for a device to be given.
-type buffer struct {
-	uapi.Memory
-	kernel *Kernel
-}
-
-// Allocate takes memory from the process, in ordinary pages.
-func (k *Kernel) Allocate(length, hugePage int) (uapi.Memory, error) {
-	err := k.enter("Allocate")
-	defer k.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	m, err := uapi.Real().Allocate(length, 0)
-	if err != nil {
-		return nil, err
-	}
-	b := &buffer{Memory: m, kernel: k}
-	k.buffers = append(k.buffers, b)
-	return b, nil
-}
-
-// bufferAt returns the memory that an area lies in, and where; nil when there is none.
-func (k *Kernel) bufferAt(vaddr, size uint64) (*buffer, uint64) {
-	for _, b := range k.buffers {
-		if length := uint64(b.Len()); vaddr >= b.Address() && size <= length && vaddr-b.Address() <= length-size {
-			return b, vaddr - b.Address()
-		}
-	}
-	return nil, 0
-}
-
-// Unmap gives the memory back. Where it is mapped for a device, the device reads zeros from then on, and writes for nobody.
-func (b *buffer) Unmap() error {
-	b.kernel.mu.Lock()
-	defer b.kernel.mu.Unlock()
-	b.kernel.buffers = slices.DeleteFunc(b.kernel.buffers, func(other *buffer) bool { return other == b })
-	return b.Memory.Unmap()
-}
-
-// LockedMemory is what is mapped for devices. Whether the limit counts is up to [MemlockLimit].
-func (k *Kernel) LockedMemory() (uapi.LockedMemory, error) {
-	err := k.enter("LockedMemory")
-	defer k.mu.Unlock()
-	if err != nil {
-		return uapi.LockedMemory{}, err
-	}
-	if k.memlock == 0 {
-		return uapi.LockedMemory{Locked: k.locked, Limit: math.MaxUint64, Unlimited: true}, nil
-	}
-	return uapi.LockedMemory{Locked: k.locked, Limit: k.memlock}, nil
 }

@@ -91,7 +91,10 @@ type Kernel struct {
 	saved     map[string][]byte // regular files, by name
 	buffers   []*buffer         // memory of the process
 	locked    uint64            // bytes mapped for devices
-	resamples sync.WaitGroup
+	hugePages int               // in the pool of 2 MiB
+
+	mappingLimit int // of containers to come
+	resamples    sync.WaitGroup
 }
 
 var (
@@ -104,10 +107,12 @@ var (
 func NewKernel(opts ...Option) *Kernel {
 	k := &Kernel{
 		version: Newest,
-		cpus:    processCPUs(),
-		files:   map[int]file{},
-		irqs:    map[int]*irq{},
-		saved:   map[string][]byte{},
+
+		mappingLimit: mappingLimit,
+		cpus:         processCPUs(),
+		files:        map[int]file{},
+		irqs:         map[int]*irq{},
+		saved:        map[string][]byte{},
 	}
 	k.released = sync.NewCond(&k.mu)
 	for _, set := range opts {

@@ -63,7 +63,10 @@ func (k *Kernel) sysDir() map[string]node {
 		"module": directory(map[string]node{
 			"e1000": directory(nil), "e1000e": directory(nil), "pci_stub": directory(nil), "vfio": directory(nil), "vfio_pci": directory(nil),
 			"vfio_iommu_type1": directory(map[string]node{
-				"parameters": directory(map[string]node{"allow_unsafe_interrupts": text(unsafeInterrupts)}),
+				"parameters": directory(map[string]node{
+					"allow_unsafe_interrupts": text(unsafeInterrupts),
+					"dma_entry_limit":         {read: func() string { return strconv.Itoa(k.mappingLimit) + "\n" }, write: k.writeMappingLimit},
+				}),
 			}),
 		}),
 	}
@@ -152,7 +155,9 @@ func (k *Kernel) childrenOf(bridge *function) map[string]node {
 
 // kernelDir is /sys/kernel.
 func (k *Kernel) kernelDir() map[string]node {
-	entries := map[string]node{"irq": {dir: k.irqInfoDir}, "iommu_groups": directory(nil)}
+	entries := map[string]node{
+		"irq": {dir: k.irqInfoDir}, "iommu_groups": directory(nil), "mm": directory(map[string]node{"hugepages": {dir: k.hugePagesDir}}),
+	}
 	if !k.withoutIOMMU {
 		entries["iommu_groups"] = node{dir: k.groupsDir}
 	}
