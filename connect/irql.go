@@ -45,8 +45,11 @@ var threads struct {
 }
 
 // lookupThread returns the calling thread if it is above PASSIVE_LEVEL, else nil. A goroutine on such a thread is
-// locked to it, so the answer cannot become wrong for the caller; any other goroutine gets nil wherever it moves.
+// locked to it, so the answer cannot become wrong for the caller. Any other goroutine gets nil: it stays on its thread
+// while it looks, lest it find what another one registers for the thread that it was on.
 func lookupThread() *thread {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	tid := int32(unix.Gettid())
 	threads.mu.RLock()
 	defer threads.mu.RUnlock()
