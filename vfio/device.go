@@ -23,6 +23,7 @@ type Device struct {
 	address  pci.Address
 	kernel   Kernel
 	host     *host.Host
+	token    *VFToken // nil for none
 	group    int
 	canReset bool
 	regions  []RegionInfo
@@ -40,11 +41,10 @@ type Device struct {
 
 	// life guards the descriptors and, through BAR, the mappings: every operation holds it for reading, Close and
 	// Reset for writing. It is taken before mu, and never twice by one goroutine.
-	life      sync.RWMutex
-	closed    bool
-	container int // these three are -1 while not open
-	groupFD   int
-	fd        int
+	life    sync.RWMutex
+	closed  bool
+	backend backend // nil before there is one
+	fd      int     // -1 while not open
 
 	mu     sync.Mutex
 	armed  [uapi.PCINumIRQs][]bool // per index: nil while disabled, else whether each allocated vector has an eventfd
@@ -65,6 +65,9 @@ func (d *Device) Host() *host.Host { return d.host }
 
 // Group is the number of the device's IOMMU group.
 func (d *Device) Group() int { return d.group }
+
+// Backend tells how the device was opened.
+func (d *Device) Backend() Backend { return d.backend.kind() }
 
 // CanReset tells whether Reset is possible, VFIO_DEVICE_FLAGS_RESET.
 func (d *Device) CanReset() bool { return d.canReset }
@@ -127,8 +130,8 @@ func (d *Device) AtClose(f func()) (cancel func()) {
 }
 
 // Close gives the device back: it runs the AtClose functions, switches bus mastering off, which ends DMA and messages,
-// disables the interrupts, ends the mappings of the BARs, closes the DMA buffers and then the device, its group and its
-// container. The kernel then resets the device. It goes on when a step fails and returns all that failed. A second call
+// disables the interrupts, ends the mappings of the BARs, closes the DMA buffers and then the device and what its backend
+// opened for it. The kernel then resets the device. It goes on when a step fails and returns all that failed. A second call
 // does nothing and returns nil; one made meanwhile waits for the first. When the device was released to the host, Close
 // returns what failed then.
 func (d *Device) Close() error {
@@ -188,17 +191,24 @@ func (d *Device) shutDown() error {
 	return errors.Join(errs...)
 }
 
-// closeFiles closes what is open of device, group and container, in this order.
+// closeFiles closes what is open of the device and its backend, in this order.
 func (d *Device) closeFiles() error {
-	var errs []error
-	for _, fd := range []*int{&d.fd, &d.groupFD, &d.container} {
-		if *fd < 0 {
-			continue
-		}
-		if err := d.kernel.Close(*fd); err != nil {
-			errs = append(errs, d.fault("close", err))
-		}
-		*fd = -1
+	err := d.closeFile(&d.fd)
+	if d.backend != nil {
+		err = errors.Join(err, d.backend.close())
 	}
-	return errors.Join(errs...)
+	return err
+}
+
+// closeFile closes a descriptor, and makes it -1; it does nothing when it is that.
+func (d *Device) closeFile(fd *int) error {
+	if *fd < 0 {
+		return nil
+	}
+	err := d.kernel.Close(*fd)
+	*fd = -1
+	if err != nil {
+		return d.fault("close", err)
+	}
+	return nil
 }

@@ -5,155 +5,111 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/irqbridge/irqbridge/pci"
-	"github.com/irqbridge/irqbridge/vfio/host"
 	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
 )
 
-// Kernel is the system that a device is opened on. It is the running one unless [OnKernel] says otherwise; the only
-// other implementation is the fake of package vfiotest, and there cannot be one outside of this module.
-type Kernel interface {
-	uapi.Kernel
-	// Host is the host's sysfs and procfs, of the same system.
-	Host() *host.Host
-}
-
-// Option is an optional setting of Open.
-type Option func(*options)
-
-type options struct {
-	kernel    Kernel
-	unwatched bool
-}
-
-// OnKernel has Open use k in place of the running kernel.
-func OnKernel(k Kernel) Option {
-	return func(o *options) { o.kernel = k }
-}
-
-// running is the running kernel with its own sysfs.
-type running struct{ uapi.Kernel }
-
-func (running) Host() *host.Host { return host.New("/") }
-
-// The nodes of VFIO, Documentation/driver-api/vfio.rst.
-const (
-	containerNode = "/dev/vfio/vfio"
-	groupNode     = "/dev/vfio/%d"
-)
-
-// bindSettles is how long Linux 6.1 may answer ENODEV for a device after its driver link is in place.
-const bindSettles = 20 * time.Millisecond
-
-// Open opens the device at addr through its IOMMU group and a container of its own, with the type 1 IOMMU driver. The
-// device has to be bound to vfio-pci or another VFIO driver, and the group's node to be open to the caller. Memory and
-// I/O decoding are switched on; bus mastering is off until messages are enabled, as the kernel leaves it. From then on the
-// device listens for the host: see [Device.OnRequest] and [Device.OnError].
+// Open opens the device at addr. The device has to be bound to vfio-pci or another VFIO driver, and the nodes of its
+// [Backend] to be open to the caller. Memory and I/O decoding are switched on; bus mastering is off until messages are
+// enabled, as the kernel leaves it. From then on the device listens for the host: see [Device.OnRequest] and
+// [Device.OnError].
 //
-// A device can be opened once at a time, and all opened devices of one IOMMU group have to be opened by one process;
-// this version opens one per group. Errors are *OpError with cause and remedy; nothing stays open.
+// A device can be opened once at a time, and all opened devices of one IOMMU group have to be opened by one process: on
+// BackendGroup one per group, on BackendIOMMUFD several (see WithIOMMUFD). Errors are *OpError with cause and remedy;
+// nothing stays open.
 func Open(addr pci.Address, opts ...Option) (*Device, error) {
-	o := options{kernel: running{uapi.Real()}}
-	for _, set := range opts {
-		set(&o)
-	}
-	d := &Device{
-		address:    addr,
-		kernel:     o.kernel,
-		host:       o.kernel.Host(),
-		container:  -1,
-		groupFD:    -1,
-		fd:         -1,
-		maskINTx:   irqSet(uapi.IRQSetDataNone|uapi.IRQSetActionMask, INTx, 0, 1, nil),
-		unmaskINTx: irqSet(uapi.IRQSetDataNone|uapi.IRQSetActionUnmask, INTx, 0, 1, nil),
-	}
-	if err := d.open(); err != nil {
-		return nil, errors.Join(err, d.closeFiles())
-	}
-	if o.unwatched {
-		return d, nil
-	}
-	if err := d.watch(); err != nil {
-		return nil, errors.Join(err, d.Close())
+	o := newOptions(opts)
+	d := newDevice(addr, o)
+	if err := d.open(o); err != nil {
+		return nil, errors.Join(err, d.unwatch(), d.closeFiles())
 	}
 	return d, nil
 }
 
-// open takes the steps in the order that the kernel wants.
-func (d *Device) open() error {
+// FromFD makes a Device of an open of a device's own node, /dev/vfio/devices/vfioN, that another program made, as a service
+// manager does for one that may not open it itself. On success the Device owns fd, and Close closes it; on an error it
+// stays the caller's, but may be bound by then, which only closing it undoes.
+//
+// A descriptor that is not bound yet is bound to the iommufd of WithIOMMUFD, or to a new one, for which /dev/iommu has to
+// be open to the caller. One that is bound already can be used at once; WithIOMMUFD then names the iommufd that it was bound
+// to. Without that, the device sees the address space that it was given, but no memory can be mapped for it here.
+func FromFD(fd int, opts ...Option) (*Device, error) {
+	o := newOptions(opts)
+	major, minor, err := o.kernel.DeviceNumber(fd)
+	if err != nil {
+		return nil, fmt.Errorf("descriptor %d: %w", fd, err)
+	}
+	addr, err := o.kernel.Host().DeviceOf(major, minor)
+	if err != nil {
+		return nil, fmt.Errorf("descriptor %d is not an open of a device's node /dev/vfio/devices/vfioN: %w", fd, errnoOf(err))
+	}
+	d := newDevice(addr, o)
+	if o.backend != 0 && o.backend != BackendIOMMUFD {
+		return nil, d.invalid(fmt.Sprintf("use descriptor %d", fd), fmt.Sprintf("a descriptor of a device's own node is not of backend %v", o.backend))
+	}
+	o.backend, d.fd = BackendIOMMUFD, fd
+	if err := d.open(o); err != nil {
+		d.fd = -1
+		return nil, errors.Join(err, d.unwatch(), d.closeFiles())
+	}
+	return d, nil
+}
+
+func newOptions(opts []Option) *options {
+	o := &options{kernel: running{uapi.Real()}, iommufd: -1}
+	for _, set := range opts {
+		set(o)
+	}
+	return o
+}
+
+func newDevice(addr pci.Address, o *options) *Device {
+	return &Device{
+		address:    addr,
+		kernel:     o.kernel,
+		host:       o.kernel.Host(),
+		token:      o.token,
+		fd:         -1,
+		maskINTx:   irqSet(uapi.IRQSetDataNone|uapi.IRQSetActionMask, INTx, 0, 1, nil),
+		unmaskINTx: irqSet(uapi.IRQSetDataNone|uapi.IRQSetActionUnmask, INTx, 0, 1, nil),
+	}
+}
+
+// open finds the device and its backend, has that open it, and sees what was opened.
+func (d *Device) open(o *options) error {
 	dev, err := d.host.Device(d.address)
 	if err != nil {
 		return d.explainAbsent(err)
 	}
 	d.group = dev.Group
-	if dev.Group < 0 {
-		return d.explainNoIOMMU()
+	choice := o.backend
+	switch {
+	case choice == 0 && o.iommufd >= 0:
+		choice = BackendIOMMUFD
+	case choice == 0:
+		choice = BackendFor(d.host, dev)
 	}
-	if d.container, err = d.openContainer(); err != nil {
+	b := d.newBackend(choice, o)
+	switch {
+	case b == nil:
+		return d.invalid("open", fmt.Sprintf("there is no %v", choice))
+	case choice != BackendIOMMUFD && o.iommufd >= 0:
+		return d.invalid("open", fmt.Sprintf("an iommufd was given, which backend %v has no use for", choice))
+	}
+	d.backend = b
+	if err := b.open(); err != nil {
 		return err
-	}
-	node := fmt.Sprintf(groupNode, d.group)
-	if d.groupFD, err = d.kernel.Open(node); err != nil {
-		d.groupFD = -1
-		return d.explainGroupOpen(node, err)
-	}
-	if err := d.kernel.GroupSetContainer(d.groupFD, d.container); err != nil {
-		return d.explainSetContainer(err)
-	}
-	if err := d.kernel.SetIOMMU(d.container, uapi.Type1v2IOMMU); err != nil {
-		return d.explainSetIOMMU(err)
-	}
-	d.space = container{kernel: d.kernel, fd: d.container}
-	if d.fd, err = d.getDeviceFD(); err != nil {
-		d.fd = -1
-		return d.explainGetDeviceFD(err)
 	}
 	if err := d.query(); err != nil {
 		return err
 	}
-	return d.decodeOn()
-}
-
-// openContainer opens a container and checks that it can do what is needed.
-func (d *Device) openContainer() (int, error) {
-	fd, err := d.kernel.Open(containerNode)
-	if err != nil {
-		return -1, d.explainContainerOpen(err)
+	if err := d.decodeOn(); err != nil || o.unwatched {
+		return err
 	}
-	version, err := d.kernel.GetAPIVersion(fd)
-	if err != nil {
-		return fd, d.fault("ask "+containerNode+" for its version", err)
-	}
-	if version != uapi.APIVersion {
-		e := d.fault("open "+containerNode, ErrNotSupported)
-		e.Cause = fmt.Sprintf("the kernel's VFIO has version %d; this program knows version %d", version, uapi.APIVersion)
-		return fd, e
-	}
-	has, err := d.kernel.CheckExtension(fd, uapi.Type1v2IOMMU)
-	if err != nil {
-		return fd, d.fault("ask "+containerNode+" for the type 1 IOMMU driver", err)
-	}
-	if has == 0 {
-		e := d.fault("open "+containerNode, ErrNotSupported)
-		e.Cause, e.Remedy = causeNoType1, remedyNoType1
-		return fd, e
-	}
-	return fd, nil
-}
-
-// getDeviceFD opens the device itself, a second time if the kernel has only just bound it.
-func (d *Device) getDeviceFD() (int, error) {
-	name := d.address.String()
-	fd, err := d.kernel.GroupGetDeviceFD(d.groupFD, name)
-	if errors.Is(err, unix.ENODEV) && d.bound() {
-		time.Sleep(bindSettles)
-		return d.kernel.GroupGetDeviceFD(d.groupFD, name)
-	}
-	return fd, err
+	return d.watch()
 }
 
 // bound tells whether sysfs has the device bound to a VFIO driver.
@@ -223,9 +179,10 @@ func (d *Device) decodeOn() error {
 	return nil
 }
 
+// What EPERM means where it is not about permissions; a remedy ends with how the risk is accepted.
 const (
-	causeNoType1  = "the kernel's type 1 IOMMU driver is not loaded"
-	remedyNoType1 = "load it: modprobe vfio_iommu_type1"
+	causeNoRemapping  = "the platform does not remap interrupts, so a device could send any vector of the host"
+	remedyNoRemapping = "switch interrupt remapping on in the firmware (VT-d, AMD-Vi); or accept the risk: "
 )
 
 // explainAbsent is for a device that sysfs does not show.
@@ -248,10 +205,15 @@ func errnoOf(err error) error {
 	return err
 }
 
-// explainNoIOMMU is for a device without an IOMMU group.
+// explainNoIOMMU is for a device without an IOMMU group, or in one that VFIO made up.
 func (d *Device) explainNoIOMMU() error {
 	e := d.fault("open", ErrNoIOMMU)
-	if d.host.HasIOMMU() {
+	switch {
+	case d.group >= 0:
+		e.Cause = "the device is bound to VFIO in its mode without an IOMMU"
+		e.Remedy = "give it an IOMMU; or ask for backend no-iommu by name, if the device may write to any memory of the host"
+		return e
+	case d.host.HasIOMMU():
 		e.Cause = "the device is in no IOMMU group: the platform's IOMMU does not cover it"
 		return e
 	}
@@ -281,37 +243,43 @@ func (d *Device) explainUnbound(op string, errno error) error {
 	return e
 }
 
-// explainContainerOpen is for open(2) of the container.
-func (d *Device) explainContainerOpen(err error) error {
-	e := d.fault("open "+containerNode, err)
-	switch {
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		e.Cause, e.Remedy = "the kernel module vfio is not loaded", "load it: modprobe vfio-pci"
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		e.Cause = "the node is not open to this user, unlike where udev set it up"
-		e.Remedy = "run as root, or: chmod 0666 " + containerNode
+// explainNotViable adds to an error that the device's group has members in the host's hands, if that is so.
+func (d *Device) explainNotViable(e *OpError) bool {
+	group, err := d.host.Group(d.group)
+	blockers := group.Blockers()
+	if err != nil || len(blockers) == 0 {
+		return false
 	}
-	return e
+	e.Kind = ErrNotViable
+	e.Cause = fmt.Sprintf("group %d is not viable: the IOMMU cannot keep the device apart from", d.group)
+	e.Remedy = "bind to vfio-pci as well, or unbind:"
+	for i, b := range blockers {
+		if i > 0 {
+			e.Cause += ","
+			e.Remedy += ","
+		}
+		e.Cause += fmt.Sprintf(" %v, bound to %s", b.Address, b.Driver)
+		e.Remedy += " " + b.Address.String()
+	}
+	return true
 }
 
-// explainGroupOpen is for open(2) of the group's node.
-func (d *Device) explainGroupOpen(node string, err error) error {
-	op := "open " + node
-	e := d.fault(op, err)
+// explainToken adds to an error that the VF token is missing or wrong, or not wanted, if the errno says so.
+func (d *Device) explainToken(e *OpError) bool {
 	switch {
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		if unbound := d.explainUnbound(op, err); unbound != nil {
-			return unbound
-		}
-		e.Cause = "a VFIO driver has the device, but its group has no node"
-		e.Remedy = "wait for udev (udevadm settle); in a container, pass the node in"
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		e.Cause = "the node belongs to root alone unless a udev rule or an administrator changed that"
-		e.Remedy = fmt.Sprintf("run as root, or: chown $USER %s, or a udev rule: SUBSYSTEM==\"vfio\", GROUP=\"vfio\", MODE=\"0660\"", node)
-	case errors.Is(err, unix.EBUSY):
-		d.explainBusy(e)
+	case errors.Is(e.Err, unix.EACCES) && d.token == nil:
+		e.Cause = "the device is a virtual function whose physical function is on vfio-pci, and wants a VF token"
+		e.Remedy = "give the token that the program with the physical function has set (vfio.WithVFToken), or bind the physical function to its host driver"
+	case errors.Is(e.Err, unix.EACCES):
+		e.Cause = "the VF token is not the one that the program with the physical function has set"
+		e.Remedy = "give that one"
+	case errors.Is(e.Err, unix.EINVAL) && d.token != nil:
+		e.Cause = "a VF token was given to a device that has no use for one"
+		e.Remedy = "leave it out"
+	default:
+		return false
 	}
-	return e
+	return true
 }
 
 // explainBusy names the processes that have the group, as far as this one may see them.
@@ -324,78 +292,4 @@ func (d *Device) explainBusy(e *OpError) {
 	}
 	e.Cause = fmt.Sprintf("group %d is open elsewhere, in another process or by an earlier Open in this one", d.group)
 	e.Remedy = "find who has it, as root: ls -l /proc/*/fd 2>/dev/null | grep vfio"
-}
-
-// explainSetContainer is for VFIO_GROUP_SET_CONTAINER.
-func (d *Device) explainSetContainer(err error) error {
-	op := fmt.Sprintf("add group %d to a container", d.group)
-	e := d.fault(op, err)
-	if !errors.Is(err, unix.EPERM) || d.viable() {
-		return e
-	}
-	if unbound := d.explainUnbound(op, err); unbound != nil {
-		return unbound
-	}
-	e.Kind = ErrNotViable
-	e.Cause = fmt.Sprintf("group %d is not viable", d.group)
-	e.Remedy = "bind every device of the group to a VFIO driver, or to none"
-	group, groupErr := d.host.Group(d.group)
-	if groupErr != nil {
-		return e
-	}
-	for i, b := range group.Blockers() {
-		if i == 0 {
-			e.Cause += ": the IOMMU cannot keep the device apart from"
-			e.Remedy = "bind to vfio-pci as well, or unbind:"
-		} else {
-			e.Cause += ","
-			e.Remedy += ","
-		}
-		e.Cause += fmt.Sprintf(" %v, bound to %s", b.Address, b.Driver)
-		e.Remedy += " " + b.Address.String()
-	}
-	return e
-}
-
-// viable asks the kernel whether it holds the group for viable; true when it does not answer.
-func (d *Device) viable() bool {
-	arg := make([]byte, uapi.Size[uapi.GroupStatus]())
-	uapi.Put(arg, uapi.GroupStatus{Argsz: uint32(len(arg))})
-	err := d.kernel.GroupGetStatus(d.groupFD, arg)
-	return err != nil || uapi.Take[uapi.GroupStatus](arg).Flags&uapi.GroupFlagsViable != 0
-}
-
-// explainSetIOMMU is for VFIO_SET_IOMMU.
-func (d *Device) explainSetIOMMU(err error) error {
-	e := d.fault("set the container's IOMMU driver", err)
-	switch {
-	case errors.Is(err, unix.EPERM):
-		e.Kind = ErrNoInterruptRemapping
-		e.Cause = "the platform does not remap interrupts, so a device could send any vector of the host"
-		e.Remedy = "switch interrupt remapping on in the firmware (VT-d, AMD-Vi); or accept the risk: " +
-			"echo 1 > /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
-	case errors.Is(err, unix.ENODEV):
-		e.Cause, e.Remedy = causeNoType1, remedyNoType1
-	}
-	return e
-}
-
-// explainGetDeviceFD is for VFIO_GROUP_GET_DEVICE_FD.
-func (d *Device) explainGetDeviceFD(err error) error {
-	op := "open the device in its group"
-	e := d.fault(op, err)
-	switch {
-	case errors.Is(err, unix.ENODEV):
-		if unbound := d.explainUnbound(op, err); unbound != nil {
-			return unbound
-		}
-		e.Cause = "the kernel does not find the device in the group, although sysfs shows it there"
-		e.Remedy = "see the end of dmesg; bind the device again"
-	case errors.Is(err, unix.EACCES):
-		e.Cause = "the device is a virtual function whose physical function is on vfio-pci, and wants a VF token"
-		e.Remedy = "bind the physical function to its host driver"
-	case errors.Is(err, unix.EBUSY):
-		d.explainBusy(e)
-	}
-	return e
 }

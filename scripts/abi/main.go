@@ -83,7 +83,7 @@ func dump(object string, w io.Writer) error {
 	}
 	major, ok := g.Constants["LINUX_VERSION_MAJOR"]
 	if !ok || len(g.Structs) == 0 {
-		return errors.New(object + " was not compiled from c/vfio.c with -g")
+		return errors.New(object + " was not compiled from a file of scripts/abi/c with -g")
 	}
 	g.Kernel = fmt.Sprintf("%d.%d", major, g.Constants["LINUX_VERSION_PATCHLEVEL"])
 	delete(g.Constants, "LINUX_VERSION_MAJOR")

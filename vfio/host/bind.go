@@ -140,10 +140,7 @@ func (p *Plan) save(d Device) error {
 // checkBind returns why a device cannot be bound to a driver, as far as that can be known beforehand.
 func (h *Host) checkBind(d Device, driver string) error {
 	op := "bind to " + driver
-	noIOMMU := false
-	if b, err := h.os.ReadFile("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"); err == nil {
-		noIOMMU = strings.TrimSpace(string(b)) == "Y"
-	}
+	noIOMMU, _ := h.NoIOMMUMode()
 	switch {
 	case !isVFIO(driver):
 	case d.Bridge:

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // groupsDir has one directory for each IOMMU group, named by its number.
@@ -79,8 +78,7 @@ func (h *Host) Group(id int) (Group, error) {
 func (h *Host) HasIOMMU() bool {
 	names, _ := h.os.ReadDir(groupsDir)
 	for _, name := range names {
-		label, err := h.os.ReadFile(groupsDir + "/" + name + "/name")
-		if err != nil || strings.TrimSpace(string(label)) != "vfio-noiommu" {
+		if id, err := strconv.Atoi(name); err != nil || !h.NoIOMMUGroup(id) {
 			return true
 		}
 	}

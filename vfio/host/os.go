@@ -2,7 +2,7 @@ package host
 
 import "io/fs"
 
-// OS is what a [Host] asks of the operating system: files below /sys, /proc and /run, named by absolute path, and the
+// OS is what a [Host] asks of the operating system: files below /sys, /proc, /run and /dev, named by absolute path, and the
 // CPU calls of the calling thread. [New] implements it on the running kernel; the fake kernel of vfio/vfiotest
 // implements it in memory. Errors wrap the errno that the kernel would give.
 //
@@ -12,6 +12,7 @@ import "io/fs"
 //	    numa_node,power_state,boot_vga,sriov_numvfs,config,resource}, the links driver, iommu_group and physfn, the directory vfio-dev
 //	/sys/bus/pci/drivers/DRIVER
 //	/sys/kernel/iommu_groups/N/devices and N/name, /sys/module/vfio/parameters/enable_unsafe_noiommu_mode
+//	the link /sys/dev/char/MAJOR:MINOR, and whether /dev/iommu and /dev/vfio/devices/vfioN are there
 //	/sys/kernel/irq/N/type, /proc/interrupts, /proc/irq/N/{smp_affinity_list,effective_affinity_list}
 //	/sys/devices/system/cpu/online, /proc/self/cgroup and the cpuset it names
 //	/sys/class/block, /sys/class/net, /sys/class/nvme, /sys/class/nvme-subsystem (links, and dev, flags and holders

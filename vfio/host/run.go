@@ -181,10 +181,18 @@ func (p *Plan) explain(s Step, err error) (cause, remedy string) {
 	return "", "see dmesg"
 }
 
-// Holders returns the processes that hold an IOMMU group's VFIO file, or, when none is found, those that hold any VFIO device
-// (such a file does not tell which), as "1234 (name)". Without root, only one's own processes can be looked into.
+// Holders returns the processes that have an IOMMU group's node or the node of a device of it open, or, when none is found,
+// those that have any VFIO device (one that was opened through its group does not tell which), as "1234 (name)". Without
+// root, only one's own processes can be looked into.
 func (h *Host) Holders(group int) []string {
-	node := "/dev/vfio/" + strconv.Itoa(group)
+	id := strconv.Itoa(group)
+	nodes := []string{"/dev/vfio/" + id, "/dev/vfio/noiommu-" + id}
+	g, _ := h.Group(group)
+	for _, d := range g.Members {
+		if node := h.DeviceNode(d.Address); node != "" {
+			nodes = append(nodes, node)
+		}
+	}
 	var exact, some []string
 	for _, p := range h.processes() {
 		dir := fmt.Sprintf("/proc/%d/fd", p.ID)
@@ -192,8 +200,8 @@ func (h *Host) Holders(group int) []string {
 		var hasGroup, hasDevice bool
 		for _, name := range names {
 			target, _ := h.os.Readlink(dir + "/" + name)
-			hasGroup = hasGroup || target == node
-			hasDevice = hasDevice || target == "anon_inode:[vfio-device]" || strings.HasPrefix(target, "/dev/vfio/devices/")
+			hasGroup = hasGroup || slices.Contains(nodes, target)
+			hasDevice = hasDevice || target == "anon_inode:[vfio-device]" || strings.HasPrefix(target, deviceNodesDir)
 		}
 		if hasGroup {
 			exact = append(exact, p.String())

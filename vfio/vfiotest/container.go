@@ -10,11 +10,16 @@ import (
 	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
 )
 
-// file is what a descriptor stands for: a *container, a *groupFile or a *deviceFile.
+// file is what a descriptor stands for: a *container, a *groupFile or a *deviceFile, an *iommufdFile or a *cdevFile.
 type file interface {
-	// release is called when the descriptor is closed, with the kernel's lock held.
+	// release is called when the last descriptor is closed, with the kernel's lock held.
 	release()
 }
+
+// foreignFile is an open file that is none of VFIO's.
+type foreignFile struct{}
+
+func (*foreignFile) release() {}
 
 // container is what an open of /dev/vfio/vfio makes. It lives as long as its descriptor or its groups.
 type container struct {
@@ -57,22 +62,62 @@ func (k *Kernel) install(name string, f file) (int, error) {
 	if err != nil {
 		return -1, unix.EMFILE
 	}
-	if stale := k.files[fd]; stale != nil { // closed behind the fake's back
-		stale.release()
-	}
-	k.files[fd] = f
+	k.put(fd, f)
 	return fd, nil
 }
 
-// Open opens /dev/vfio/vfio or the node of a group.
+// put enters a descriptor that is new.
+func (k *Kernel) put(fd int, f file) {
+	stale := k.files[fd]
+	k.files[fd] = f
+	if stale != nil && !k.shared(stale) { // closed behind the fake's back
+		stale.release()
+	}
+}
+
+// shared tells whether a file has a descriptor.
+func (k *Kernel) shared(f file) bool {
+	for _, other := range k.files {
+		if other == f {
+			return true
+		}
+	}
+	return false
+}
+
+// Dup makes another descriptor of an open file.
+func (k *Kernel) Dup(fd int) (int, error) {
+	err := k.enter("Dup")
+	defer k.mu.Unlock()
+	if err != nil {
+		return -1, err
+	}
+	second, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	f := k.files[fd]
+	if f == nil {
+		f = &foreignFile{}
+	}
+	k.put(second, f)
+	return second, nil
+}
+
+// Open opens /dev/vfio/vfio, /dev/iommu, or the node of a group or of a device.
 func (k *Kernel) Open(path string) (int, error) {
 	err := k.enter("Open")
 	defer k.mu.Unlock()
 	if err != nil {
 		return -1, err
 	}
-	if path == "/dev/vfio/vfio" {
+	switch {
+	case path == "/dev/vfio/vfio":
 		return k.install("vfio", &container{space: addressSpace{kernel: k}})
+	case path == "/dev/iommu" && k.iommufd:
+		return k.install("iommu", &iommufdFile{objects: map[uint32]any{}})
+	case strings.HasPrefix(path, "/dev/vfio/devices/"):
+		return k.openCDev(path)
 	}
 	for _, g := range k.groups {
 		if path != fmt.Sprintf("/dev/vfio/%d", g.id) || !g.hasNode() {
@@ -81,7 +126,7 @@ func (k *Kernel) Open(path string) (int, error) {
 		if k.nodeErrno != 0 {
 			return -1, k.nodeErrno
 		}
-		if g.file != nil || g.devices > 0 {
+		if g.file != nil || g.devices > 0 || len(g.bound) > 0 {
 			return -1, unix.EBUSY
 		}
 		f := &groupFile{group: g}
@@ -109,11 +154,14 @@ func (k *Kernel) close(fd int) {
 	f := k.files[fd]
 	delete(k.files, fd)
 	closeQuietly(fd)
-	f.release()
+	if !k.shared(f) {
+		f.release()
+	}
 }
 
 // lookup returns the file of a descriptor that an ioctl was made on. EBADF when it is not open; ENOTTY when it is
-// something else, but for a container without an IOMMU driver, which knows no further ioctls and answers EINVAL.
+// something else, but for a container without an IOMMU driver, which knows no further ioctls and answers EINVAL, as a
+// device does that is not bound.
 func lookup[F file](k *Kernel, fd int) (F, error) {
 	f, ok := k.files[fd].(F)
 	if ok {
@@ -122,8 +170,18 @@ func lookup[F file](k *Kernel, fd int) (F, error) {
 	if !open(fd) {
 		return f, unix.EBADF
 	}
-	if c, ok := k.files[fd].(*container); ok && c.iommu == 0 {
-		return f, unix.EINVAL
+	switch other := k.files[fd].(type) {
+	case *container:
+		if other.iommu == 0 {
+			return f, unix.EINVAL
+		}
+	case *cdevFile:
+		if other.device == nil {
+			return f, unix.EINVAL
+		}
+		if f, ok = file(other.device).(F); ok {
+			return f, nil
+		}
 	}
 	return f, unix.ENOTTY
 }

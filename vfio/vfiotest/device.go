@@ -29,6 +29,7 @@ const idle = uapi.PCINumIRQs
 type deviceFile struct {
 	device *device
 	users  int
+	cdev   *cdevFile // the open of the device's own node; nil when it was opened through the group
 }
 
 func (f *deviceFile) release() {
@@ -44,7 +45,9 @@ func (f *deviceFile) release() {
 			fn.kernel.forget(fn)
 		}
 	}
-	if g := fn.group; g != nil {
+	if f.cdev != nil {
+		f.cdev.unbind()
+	} else if g := fn.group; g != nil {
 		g.devices--
 		g.settle()
 	}

@@ -141,8 +141,10 @@ func (k *Kernel) detach(f *function) {
 		return
 	}
 	if d.vfio {
-		for f.device != nil && !k.down {
-			f.device.requestBack()
+		for (f.device != nil || f.opens > 0) && !k.down {
+			if f.device != nil {
+				f.device.requestBack()
+			}
 			k.released.Wait()
 		}
 		if f.driver != d { // somebody else unbound it meanwhile
@@ -189,6 +191,9 @@ type group struct {
 	file      *groupFile // open; nil when not
 	devices   int        // open device descriptors
 	container *container // nil when not set
+
+	owner *iommufdFile // what its devices are bound to; nil when none is
+	bound []*cdevFile
 }
 
 // groupOf returns the group of a number, and makes it when it is new.
@@ -204,7 +209,7 @@ func (k *Kernel) groupOf(id int) *group {
 }
 
 // owned tells whether a user has the group's DMA.
-func (g *group) owned() bool { return g.container != nil }
+func (g *group) owned() bool { return g.container != nil || g.owner != nil }
 
 // viable tells whether a user can have the group's DMA: no member's driver does DMA for the host.
 func (g *group) viable() bool {

@@ -62,6 +62,7 @@ type function struct {
 	hadMessages bool         // since the driver was bound: the directory msi_irqs is there
 	stateKnown  bool         // Linux 6.1 looked at the power state
 	device      *device      // open through VFIO; nil when not
+	opens       int          // of its own node, bound or not
 	vfioDev     int          // the number in vfio-dev/vfioN while a VFIO driver is bound; -1 when not
 	netdev      string       // its network interface while its own driver is bound; "" without
 }

@@ -50,7 +50,11 @@ func VectorLimit(n int) Option { return func(k *Kernel) { k.vectorLimit = n } }
 // MemlockLimit is RLIMIT_MEMLOCK in bytes, 1 or more, of a process without CAP_IPC_LOCK. Without it there is no limit.
 func MemlockLimit(bytes uint64) Option { return func(k *Kernel) { k.memlock = bytes } }
 
-// NodeMode has the opening of /dev/vfio/GROUP fail with errno, as EACCES when only root may open it.
+// WithIOMMUFD makes a kernel that was built with iommufd and with nodes for single devices, which Debian's are not:
+// /dev/iommu and /dev/vfio/devices/vfioN are there. It goes with [Newest].
+func WithIOMMUFD() Option { return func(k *Kernel) { k.iommufd = true } }
+
+// NodeMode has the opening of /dev/vfio/GROUP, or of a device's own node, fail with errno, as EACCES when only root may open it.
 func NodeMode(errno unix.Errno) Option { return func(k *Kernel) { k.nodeErrno = errno } }
 
 // Fail has a call fail: see [Kernel.Fail].
@@ -74,6 +78,7 @@ type Kernel struct {
 	unsafeInterrupts bool
 	vectorLimit      int    // 0: none
 	memlock          uint64 // 0: no limit
+	iommufd          bool
 	nodeErrno        unix.Errno
 
 	host *host.Host

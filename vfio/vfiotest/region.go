@@ -51,11 +51,11 @@ func (k *Kernel) access(call string, fd int, p []byte, offset int64, write bool)
 	if err != nil {
 		return 0, err
 	}
-	f, ok := k.files[fd].(*deviceFile)
+	f, err := lookup[*deviceFile](k, fd)
 	switch {
-	case !ok && !open(fd):
-		return 0, unix.EBADF
-	case !ok: // other files of VFIO have no data
+	case err == unix.EBADF:
+		return 0, err
+	case err != nil: // other files of VFIO have no data
 		return 0, unix.EINVAL
 	case offset < 0 || offset>>regionShift >= uapi.PCINumRegions:
 		return 0, unix.EINVAL
@@ -162,11 +162,12 @@ func (k *Kernel) Mmap(fd int, offset int64, length int) (uapi.Mapping, error) {
 		return nil, err
 	}
 	page := int64(os.Getpagesize())
-	f, ok := k.files[fd].(*deviceFile)
+	f, err := lookup[*deviceFile](k, fd)
+	_, unbound := k.files[fd].(*cdevFile)
 	switch {
-	case !ok && !open(fd):
-		return nil, unix.EBADF
-	case !ok: // other files of VFIO cannot be mapped
+	case err == unix.EBADF, err != nil && unbound:
+		return nil, err
+	case err != nil: // other files of VFIO cannot be mapped
 		return nil, unix.ENODEV
 	case offset < 0 || offset%page != 0 || length <= 0 || offset>>regionShift > uapi.PCIBAR5RegionIndex:
 		return nil, unix.EINVAL

@@ -34,7 +34,11 @@ func (k *Kernel) root() node {
 		entries := k.savedDir("")
 		entries["sys"] = node{dir: k.sysDir}
 		entries["proc"] = node{dir: k.procDir}
-		entries["dev"] = directory(map[string]node{"vfio": {dir: k.nodeDir}})
+		nodes := map[string]node{"vfio": {dir: k.nodeDir}}
+		if k.iommufd {
+			nodes["iommu"] = node{}
+		}
+		entries["dev"] = directory(nodes)
 		return entries
 	}}
 }
@@ -45,6 +49,26 @@ func (k *Kernel) nodeDir() map[string]node {
 	for _, g := range k.groups {
 		if g.hasNode() {
 			entries[strconv.Itoa(g.id)] = node{}
+		}
+	}
+	if k.iommufd {
+		devices := map[string]node{}
+		for _, f := range k.functions {
+			if f.vfioDev >= 0 {
+				devices[fmt.Sprintf("vfio%d", f.vfioDev)] = node{}
+			}
+		}
+		entries["devices"] = directory(devices)
+	}
+	return entries
+}
+
+// charDir is /sys/dev/char, as far as it has the nodes of devices.
+func (k *Kernel) charDir() map[string]node {
+	entries := map[string]node{}
+	for _, f := range k.functions {
+		if k.iommufd && f.vfioDev >= 0 {
+			entries[fmt.Sprintf("%d:%d", cdevMajor, f.vfioDev)] = node{link: fmt.Sprintf("../../%s/vfio-dev/vfio%d", f.devicePath(), f.vfioDev)}
 		}
 	}
 	return entries
@@ -58,6 +82,7 @@ func (k *Kernel) sysDir() map[string]node {
 	return map[string]node{
 		"bus":     directory(map[string]node{"pci": {dir: k.busDir}}),
 		"class":   {dir: k.classDir},
+		"dev":     directory(map[string]node{"char": {dir: k.charDir}}),
 		"devices": {dir: k.devicesDir},
 		"kernel":  {dir: k.kernelDir},
 		"module": directory(map[string]node{
@@ -251,7 +276,11 @@ func (f *function) dir() map[string]node {
 		entries["iommu_group"] = node{link: fmt.Sprintf("%skernel/iommu_groups/%d", up, f.group.id)}
 	}
 	if f.vfioDev >= 0 {
-		entries["vfio-dev"] = directory(map[string]node{fmt.Sprintf("vfio%d", f.vfioDev): directory(nil)})
+		attributes := map[string]node{}
+		if k.iommufd {
+			attributes["dev"] = text(fmt.Sprintf("%d:%d\n", cdevMajor, f.vfioDev))
+		}
+		entries["vfio-dev"] = directory(map[string]node{fmt.Sprintf("vfio%d", f.vfioDev): directory(attributes)})
 	}
 	if f.netdev != "" {
 		entries["net"] = directory(map[string]node{f.netdev: directory(map[string]node{

@@ -10,7 +10,9 @@ import (
 // Struct is the set of structures that make up ioctl arguments: fixed-size integers only, no pointers, no padding.
 type Struct interface {
 	GroupStatus | DeviceInfo | RegionInfo | InfoCapHeader | RegionInfoCapSparseMmap | RegionSparseMmapArea | IRQInfo | IRQSet |
-		IOMMUInfo | IOMMUInfoCapIOVARange | IOVARange | IOMMUInfoCapDMAAvail | IOMMUDMAMap | IOMMUDMAUnmap
+		IOMMUInfo | IOMMUInfoCapIOVARange | IOVARange | IOMMUInfoCapDMAAvail | IOMMUDMAMap | IOMMUDMAUnmap |
+		DeviceBindIOMMUFD | DeviceAttachIOMMUFDPT | DeviceDetachIOMMUFDPT | IOMMUDestroy | IOMMUIOASAlloc | IOMMUIOVARange |
+		IOMMUIOASIOVARanges | IOMMUIOASMap | IOMMUIOASUnmap
 }
 
 // Size is the size of a structure in bytes.

@@ -4,15 +4,21 @@ package uapi
 // signal interrupted is made again. All methods are safe for concurrent use, as the system calls are; that a file
 // descriptor is not closed while another call uses it is the caller's duty.
 //
-// A parameter named arg is the ioctl's argument as the kernel reads and writes it, argsz first, in the machine's byte
-// order (see [Put] and [Take]). Two things about arg are checked on this side of the boundary, because the kernel
+// A parameter named arg is the ioctl's argument as the kernel reads and writes it, its size first (argsz or, on
+// /dev/iommu, size), in the machine's byte order (see [Put] and [Take]). Two things about arg are checked on this side of the boundary, because the kernel
 // trusts the caller with them: it must hold the first version of the structure, and argsz must not claim more than
 // len(arg). A violation is EFAULT (see [CheckArg]).
 type Kernel interface {
-	// Open is open(2) with O_RDWR and O_CLOEXEC: of the container /dev/vfio/vfio, or of a group /dev/vfio/12.
+	// Open is open(2) with O_RDWR and O_CLOEXEC: of the container /dev/vfio/vfio, of a group /dev/vfio/12, of a device
+	// /dev/vfio/devices/vfio0, or of /dev/iommu.
 	Open(path string) (fd int, err error)
 	// Close is close(2). The file descriptor is gone even when an error is returned.
 	Close(fd int) error
+	// Dup is fcntl(2) with F_DUPFD_CLOEXEC: another descriptor of the same open file.
+	Dup(fd int) (int, error)
+	// DeviceNumber is the st_rdev of fstat(2): the number of the device node that fd is an open of; 0, 0 when it is
+	// an open of something else.
+	DeviceNumber(fd int) (major, minor uint32, err error)
 
 	// GetAPIVersion is VFIO_GET_API_VERSION on a container; [APIVersion] is the only answer known.
 	GetAPIVersion(container int) (int, error)
@@ -44,6 +50,30 @@ type Kernel interface {
 	// GroupGetDeviceFD is VFIO_GROUP_GET_DEVICE_FD; name is "0000:00:05.0", optionally followed by
 	// " vf_token=UUID". The descriptor returned is close-on-exec.
 	GroupGetDeviceFD(group int, name string) (fd int, err error)
+
+	// DeviceBindIOMMUFD is VFIO_DEVICE_BIND_IOMMUFD on an open of /dev/vfio/devices/vfioN, for which it comes before
+	// everything else; arg is a [DeviceBindIOMMUFD]. A token, which may be nil, is the UUID of DeviceBindFlagToken.
+	// EPERM: the group is not viable or has another owner, or the platform lacks interrupt remapping. EINVAL: also
+	// when the device is bound already. EBUSY: the group is open.
+	DeviceBindIOMMUFD(device int, arg []byte, token *[16]byte) error
+	// DeviceAttachIOMMUFDPT is VFIO_DEVICE_ATTACH_IOMMUFD_PT; arg is a [DeviceAttachIOMMUFDPT]. ENOENT: no such
+	// address space.
+	DeviceAttachIOMMUFDPT(device int, arg []byte) error
+	// DeviceDetachIOMMUFDPT is VFIO_DEVICE_DETACH_IOMMUFD_PT; arg is a [DeviceDetachIOMMUFDPT].
+	DeviceDetachIOMMUFDPT(device int, arg []byte) error
+
+	// IOMMUDestroy is IOMMU_DESTROY on an open of /dev/iommu; arg is an [IOMMUDestroy]. EBUSY: it is in use.
+	IOMMUDestroy(iommufd int, arg []byte) error
+	// IOASAlloc is IOMMU_IOAS_ALLOC; arg is an [IOMMUIOASAlloc].
+	IOASAlloc(iommufd int, arg []byte) error
+	// IOASIOVARanges is IOMMU_IOAS_IOVA_RANGES; arg is an [IOMMUIOASIOVARanges], whose NumIovas and AllowedIovas
+	// it sets for ranges, which may be empty. EMSGSIZE: there are more ranges; NumIovas says how many.
+	IOASIOVARanges(iommufd int, arg []byte, ranges []IOMMUIOVARange) error
+	// IOASMap is IOMMU_IOAS_MAP; arg is an [IOMMUIOASMap]. The memory at UserVa must be mapped outside of Go's heap,
+	// which moves and frees what nobody but a device refers to.
+	IOASMap(iommufd int, arg []byte) error
+	// IOASUnmap is IOMMU_IOAS_UNMAP; arg is an [IOMMUIOASUnmap]. ENOENT: a mapping lies in the range in part only.
+	IOASUnmap(iommufd int, arg []byte) error
 
 	// DeviceGetInfo is VFIO_DEVICE_GET_INFO; arg is a [DeviceInfo].
 	DeviceGetInfo(device int, arg []byte) error

@@ -24,14 +24,15 @@ type golden struct {
 	}
 }
 
-func goldens(t *testing.T) []golden {
+// goldens reads those of a part of the ABI, "vfio" or "iommufd", of which there are at least so many.
+func goldens(t *testing.T, part string, atLeast int) []golden {
 	t.Helper()
-	files, err := filepath.Glob("../../../testdata/abi/vfio-*.json")
+	files, err := filepath.Glob("../../../testdata/abi/" + part + "-*.json")
 	require.NoError(t, err)
 	if len(files) == 0 && os.Getenv("IRQBRIDGE_VM") != "" {
 		t.Skip("the goldens are not in the virtual machine, and do not depend on it")
 	}
-	require.GreaterOrEqual(t, len(files), 2, "an old and a new kernel's headers")
+	require.GreaterOrEqual(t, len(files), atLeast, "kernel headers' versions of %s", part)
 	var all []golden
 	for _, name := range files {
 		data, err := os.ReadFile(name)
@@ -106,7 +107,24 @@ func TestConstants(t *testing.T) {
 		"VFIO_DMA_MAP_FLAG_WRITE":              uapi.DMAMapWrite,
 		"VFIO_DMA_UNMAP_FLAG_ALL":              uapi.DMAUnmapAll,
 	}
-	for _, g := range goldens(t) {
+	for _, g := range goldens(t, "vfio", 2) {
+		assert.Equal(t, g.Constants, ours, "Linux %s", g.Kernel)
+	}
+	ours = map[string]int64{
+		"VFIO_DEVICE_BIND_IOMMUFD":      uapi.IoctlDeviceBindIOMMUFD,
+		"VFIO_DEVICE_ATTACH_IOMMUFD_PT": uapi.IoctlDeviceAttachIOMMUFDPT,
+		"VFIO_DEVICE_DETACH_IOMMUFD_PT": uapi.IoctlDeviceDetachIOMMUFDPT,
+		"VFIO_DEVICE_BIND_FLAG_TOKEN":   uapi.DeviceBindFlagToken,
+		"IOMMU_DESTROY":                 uapi.IoctlIOMMUDestroy,
+		"IOMMU_IOAS_ALLOC":              uapi.IoctlIOMMUIOASAlloc,
+		"IOMMU_IOAS_IOVA_RANGES":        uapi.IoctlIOMMUIOASIOVARanges,
+		"IOMMU_IOAS_MAP":                uapi.IoctlIOMMUIOASMap,
+		"IOMMU_IOAS_UNMAP":              uapi.IoctlIOMMUIOASUnmap,
+		"IOMMU_IOAS_MAP_FIXED_IOVA":     uapi.IOASMapFixedIOVA,
+		"IOMMU_IOAS_MAP_WRITEABLE":      uapi.IOASMapWriteable,
+		"IOMMU_IOAS_MAP_READABLE":       uapi.IOASMapReadable,
+	}
+	for _, g := range goldens(t, "iommufd", 1) {
 		assert.Equal(t, g.Constants, ours, "Linux %s", g.Kernel)
 	}
 }
@@ -129,7 +147,24 @@ func TestLayouts(t *testing.T) {
 		"vfio_iommu_type1_dma_map":             uapi.IOMMUDMAMap{},
 		"vfio_iommu_type1_dma_unmap":           uapi.IOMMUDMAUnmap{},
 	}
-	for _, g := range goldens(t) {
+	compareLayouts(t, goldens(t, "vfio", 2), ours)
+	compareLayouts(t, goldens(t, "iommufd", 1), map[string]any{
+		"vfio_device_bind_iommufd":      uapi.DeviceBindIOMMUFD{},
+		"vfio_device_attach_iommufd_pt": uapi.DeviceAttachIOMMUFDPT{},
+		"vfio_device_detach_iommufd_pt": uapi.DeviceDetachIOMMUFDPT{},
+		"iommu_destroy":                 uapi.IOMMUDestroy{},
+		"iommu_ioas_alloc":              uapi.IOMMUIOASAlloc{},
+		"iommu_iova_range":              uapi.IOMMUIOVARange{},
+		"iommu_ioas_iova_ranges":        uapi.IOMMUIOASIOVARanges{},
+		"iommu_ioas_map":                uapi.IOMMUIOASMap{},
+		"iommu_ioas_unmap":              uapi.IOMMUIOASUnmap{},
+	})
+}
+
+// compareLayouts compares structures, by the kernel's tag, with those of the kernel's headers.
+func compareLayouts(t *testing.T, kernels []golden, ours map[string]any) {
+	t.Helper()
+	for _, g := range kernels {
 		assert.Len(t, ours, len(g.Structs), "Linux %s", g.Kernel)
 		for tag, v := range ours {
 			kernel, ok := g.Structs[tag]
@@ -149,6 +184,9 @@ func TestLayouts(t *testing.T) {
 					continue // an older kernel's compiler pads there unasked, as the size tells
 				}
 				fields++
+				if !ok {
+					k, ok = kernel.Fields["__"+name] // how iommufd writes what is reserved
+				}
 				require.True(t, ok, "Linux %s: struct %s has no field %s", g.Kernel, tag, name)
 				assert.Equal(t, k.Offset, int(field.Offset), "Linux %s: offset of %s.%s", g.Kernel, tag, name)
 				assert.Equal(t, k.Size, int(field.Type.Size()), "Linux %s: size of %s.%s", g.Kernel, tag, name)
@@ -167,7 +205,7 @@ func TestLayouts(t *testing.T) {
 
 // TestMinimumSizes compares the sizes of the first versions with the offsets that those ended at.
 func TestMinimumSizes(t *testing.T) {
-	for _, g := range goldens(t) {
+	for _, g := range goldens(t, "vfio", 2) {
 		assert.Equal(t, uapi.GroupStatusMinSize, g.Structs["vfio_group_status"].Size)
 		assert.Equal(t, uapi.DeviceInfoMinSize, g.Structs["vfio_device_info"].Fields["cap_offset"].Offset)
 		assert.Equal(t, uapi.RegionInfoMinSize, g.Structs["vfio_region_info"].Size)
@@ -177,23 +215,32 @@ func TestMinimumSizes(t *testing.T) {
 		assert.Equal(t, uapi.IOMMUDMAMapMinSize, g.Structs["vfio_iommu_type1_dma_map"].Size)
 		assert.Equal(t, uapi.IOMMUDMAUnmapMinSize, g.Structs["vfio_iommu_type1_dma_unmap"].Fields["data"].Offset)
 	}
+	for _, g := range goldens(t, "iommufd", 1) {
+		assert.Equal(t, uapi.DeviceBindIOMMUFDMinSize, g.Structs["vfio_device_bind_iommufd"].Fields["token_uuid_ptr"].Offset)
+		assert.Equal(t, uapi.DeviceAttachIOMMUFDPTMinSize, g.Structs["vfio_device_attach_iommufd_pt"].Fields["pasid"].Offset)
+		assert.Equal(t, uapi.DeviceDetachIOMMUFDPTMinSize, g.Structs["vfio_device_detach_iommufd_pt"].Fields["pasid"].Offset)
+		assert.Equal(t, uapi.IOMMUDestroyMinSize, g.Structs["iommu_destroy"].Size)
+		assert.Equal(t, uapi.IOMMUIOASAllocMinSize, g.Structs["iommu_ioas_alloc"].Size)
+		assert.Equal(t, uapi.IOMMUIOASIOVARangesMinSize, g.Structs["iommu_ioas_iova_ranges"].Size)
+		assert.Equal(t, uapi.IOMMUIOASMapMinSize, g.Structs["iommu_ioas_map"].Size)
+		assert.Equal(t, uapi.IOMMUIOASUnmapMinSize, g.Structs["iommu_ioas_unmap"].Size)
+	}
 	assert.Equal(t, uapi.IRQSetMinSize, uapi.Size[uapi.IRQSet](), "data follows at once, without padding")
 }
 
-// cName is the kernel's name of a field: NumIRQs is num_irqs.
+// cName is the kernel's name of a field: TokenUUIDPtr is token_uuid_ptr.
 func cName(name string) string {
-	switch name {
-	case "NumIRQs":
+	if name == "NumIRQs" {
 		return "num_irqs"
-	case "ID":
-		return "id"
 	}
+	upper := func(i int) bool { return i < len(name) && name[i] >= 'A' && name[i] <= 'Z' }
 	var b strings.Builder
-	for i, r := range name {
-		if r >= 'A' && r <= 'Z' && i > 0 {
+	for i := range len(name) {
+		// A word starts at a capital that another kind of letter stands before or behind.
+		if i > 0 && upper(i) && (!upper(i-1) || i+1 < len(name) && !upper(i+1)) {
 			b.WriteByte('_')
 		}
-		b.WriteRune(r)
+		b.WriteByte(name[i])
 	}
 	return strings.ToLower(b.String())
 }

@@ -60,6 +60,16 @@ func TestErrnoIsKept(t *testing.T) {
 		"DeviceGetIRQInfo":    func() error { return k.DeviceGetIRQInfo(fd, argument(16, 16)) },
 		"DeviceSetIRQs":       func() error { _, err := k.DeviceSetIRQs(fd, argument(20, 20)); return err },
 		"DeviceReset":         func() error { return k.DeviceReset(fd) },
+
+		"DeviceBindIOMMUFD":     func() error { return k.DeviceBindIOMMUFD(fd, argument(24, 24), nil) },
+		"with a token":          func() error { return k.DeviceBindIOMMUFD(fd, argument(24, 24), &[16]byte{}) },
+		"DeviceAttachIOMMUFDPT": func() error { return k.DeviceAttachIOMMUFDPT(fd, argument(12, 12)) },
+		"DeviceDetachIOMMUFDPT": func() error { return k.DeviceDetachIOMMUFDPT(fd, argument(8, 8)) },
+		"IOMMUDestroy":          func() error { return k.IOMMUDestroy(fd, argument(8, 8)) },
+		"IOASAlloc":             func() error { return k.IOASAlloc(fd, argument(12, 12)) },
+		"IOASIOVARanges":        func() error { return k.IOASIOVARanges(fd, argument(32, 32), nil) },
+		"IOASMap":               func() error { return k.IOASMap(fd, argument(40, 40)) },
+		"IOASUnmap":             func() error { return k.IOASUnmap(fd, argument(24, 24)) },
 	}
 	for name, call := range calls {
 		assert.Equal(t, unix.ENOTTY, call(), name)
@@ -83,6 +93,18 @@ func TestArgumentsAreBounded(t *testing.T) {
 		"DeviceGetRegionInfo": {uapi.RegionInfoMinSize, func(arg []byte) error { return k.DeviceGetRegionInfo(fd, arg) }},
 		"DeviceGetIRQInfo":    {uapi.IRQInfoMinSize, func(arg []byte) error { return k.DeviceGetIRQInfo(fd, arg) }},
 		"DeviceSetIRQs":       {uapi.IRQSetMinSize, func(arg []byte) error { _, err := k.DeviceSetIRQs(fd, arg); return err }},
+
+		"DeviceBindIOMMUFD":     {uapi.DeviceBindIOMMUFDMinSize, func(arg []byte) error { return k.DeviceBindIOMMUFD(fd, arg, nil) }},
+		"with a token":          {24, func(arg []byte) error { return k.DeviceBindIOMMUFD(fd, arg, &[16]byte{}) }},
+		"DeviceAttachIOMMUFDPT": {uapi.DeviceAttachIOMMUFDPTMinSize, func(arg []byte) error { return k.DeviceAttachIOMMUFDPT(fd, arg) }},
+		"DeviceDetachIOMMUFDPT": {uapi.DeviceDetachIOMMUFDPTMinSize, func(arg []byte) error { return k.DeviceDetachIOMMUFDPT(fd, arg) }},
+		"IOMMUDestroy":          {uapi.IOMMUDestroyMinSize, func(arg []byte) error { return k.IOMMUDestroy(fd, arg) }},
+		"IOASAlloc":             {uapi.IOMMUIOASAllocMinSize, func(arg []byte) error { return k.IOASAlloc(fd, arg) }},
+		"IOASIOVARanges": {uapi.IOMMUIOASIOVARangesMinSize, func(arg []byte) error {
+			return k.IOASIOVARanges(fd, arg, make([]uapi.IOMMUIOVARange, 2))
+		}},
+		"IOASMap":   {uapi.IOMMUIOASMapMinSize, func(arg []byte) error { return k.IOASMap(fd, arg) }},
+		"IOASUnmap": {uapi.IOMMUIOASUnmapMinSize, func(arg []byte) error { return k.IOASUnmap(fd, arg) }},
 	}
 	for name, c := range calls {
 		assert.Equal(t, unix.EFAULT, c.call(nil), name)
@@ -91,6 +113,37 @@ func TestArgumentsAreBounded(t *testing.T) {
 		assert.Equal(t, unix.EFAULT, c.call(argument(c.minimum, ^uint32(0))), name)
 		assert.Equal(t, unix.ENOTTY, c.call(argument(c.minimum, 0)), "%s: too small an argsz is the kernel's to refuse", name)
 	}
+}
+
+func TestDupAndDeviceNumber(t *testing.T) {
+	k, fd := uapi.Real(), openFile(t)
+	second, err := k.Dup(fd)
+	require.NoError(t, err)
+	assert.NotEqual(t, fd, second)
+	_, err = k.Pwrite(second, []byte{7}, 0)
+	require.NoError(t, err)
+	p := make([]byte, 1)
+	_, err = k.Pread(fd, p, 0)
+	require.NoError(t, err)
+	assert.Equal(t, byte(7), p[0], "the same file")
+	flags, err := unix.FcntlInt(uintptr(second), unix.F_GETFD, 0)
+	require.NoError(t, err)
+	assert.Equal(t, unix.FD_CLOEXEC, flags&unix.FD_CLOEXEC)
+	require.NoError(t, k.Close(second))
+	_, err = k.Dup(second)
+	assert.Equal(t, unix.EBADF, err)
+
+	major, minor, err := k.DeviceNumber(fd)
+	require.NoError(t, err)
+	assert.Equal(t, [2]uint32{}, [2]uint32{major, minor}, "a regular file")
+	null, err := k.Open("/dev/null")
+	require.NoError(t, err)
+	major, minor, err = k.DeviceNumber(null)
+	require.NoError(t, err)
+	assert.Equal(t, [2]uint32{1, 3}, [2]uint32{major, minor}, "Documentation/admin-guide/devices.txt")
+	require.NoError(t, k.Close(null))
+	_, _, err = k.DeviceNumber(null)
+	assert.Equal(t, unix.EBADF, err)
 }
 
 func TestReadWriteAndMap(t *testing.T) {

@@ -32,6 +32,18 @@ func (realKernel) Close(fd int) error {
 	return nil
 }
 
+func (realKernel) Dup(fd int) (int, error) {
+	return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+}
+
+func (realKernel) DeviceNumber(fd int) (major, minor uint32, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return 0, 0, err
+	}
+	return unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev)), nil
+}
+
 func (realKernel) GetAPIVersion(container int) (int, error) {
 	return ioctlInt(container, IoctlGetAPIVersion, 0)
 }
@@ -84,6 +96,71 @@ func (realKernel) GroupGetDeviceFD(group int, name string) (int, error) {
 			return -1, errno
 		}
 	}
+}
+
+func (realKernel) DeviceBindIOMMUFD(device int, arg []byte, token *[16]byte) error {
+	if token != nil {
+		if err := CheckArg(arg, Size[DeviceBindIOMMUFD]()); err != nil {
+			return err
+		}
+		var pin runtime.Pinner
+		pin.Pin(token)
+		defer pin.Unpin()
+		bind := Take[DeviceBindIOMMUFD](arg)
+		// SAFETY: the kernel reads 16 bytes, the size of what token points to, which stays pinned until the return.
+		bind.TokenUUIDPtr = uint64(uintptr(unsafe.Pointer(token)))
+		Put(arg, bind)
+	}
+	_, err := ioctlArg(device, IoctlDeviceBindIOMMUFD, arg, DeviceBindIOMMUFDMinSize)
+	return err
+}
+
+func (realKernel) DeviceAttachIOMMUFDPT(device int, arg []byte) error {
+	_, err := ioctlArg(device, IoctlDeviceAttachIOMMUFDPT, arg, DeviceAttachIOMMUFDPTMinSize)
+	return err
+}
+
+func (realKernel) DeviceDetachIOMMUFDPT(device int, arg []byte) error {
+	_, err := ioctlArg(device, IoctlDeviceDetachIOMMUFDPT, arg, DeviceDetachIOMMUFDPTMinSize)
+	return err
+}
+
+func (realKernel) IOMMUDestroy(iommufd int, arg []byte) error {
+	_, err := ioctlArg(iommufd, IoctlIOMMUDestroy, arg, IOMMUDestroyMinSize)
+	return err
+}
+
+func (realKernel) IOASAlloc(iommufd int, arg []byte) error {
+	_, err := ioctlArg(iommufd, IoctlIOMMUIOASAlloc, arg, IOMMUIOASAllocMinSize)
+	return err
+}
+
+func (realKernel) IOASIOVARanges(iommufd int, arg []byte, ranges []IOMMUIOVARange) error {
+	if err := CheckArg(arg, IOMMUIOASIOVARangesMinSize); err != nil {
+		return err
+	}
+	query := Take[IOMMUIOASIOVARanges](arg)
+	query.NumIovas, query.AllowedIovas = uint32(len(ranges)), 0
+	if len(ranges) > 0 {
+		var pin runtime.Pinner
+		pin.Pin(&ranges[0])
+		defer pin.Unpin()
+		// SAFETY: the kernel writes up to NumIovas elements, the length of ranges, which stays pinned until the return.
+		query.AllowedIovas = uint64(uintptr(unsafe.Pointer(&ranges[0])))
+	}
+	Put(arg, query)
+	_, err := ioctlArg(iommufd, IoctlIOMMUIOASIOVARanges, arg, IOMMUIOASIOVARangesMinSize)
+	return err
+}
+
+func (realKernel) IOASMap(iommufd int, arg []byte) error {
+	_, err := ioctlArg(iommufd, IoctlIOMMUIOASMap, arg, IOMMUIOASMapMinSize)
+	return err
+}
+
+func (realKernel) IOASUnmap(iommufd int, arg []byte) error {
+	_, err := ioctlArg(iommufd, IoctlIOMMUIOASUnmap, arg, IOMMUIOASUnmapMinSize)
+	return err
 }
 
 func (realKernel) DeviceGetInfo(device int, arg []byte) error {

@@ -9,6 +9,7 @@ const APIVersion = 0
 const (
 	Type1IOMMU   = 1 // VFIO_TYPE1_IOMMU
 	Type1v2IOMMU = 3 // VFIO_TYPE1v2_IOMMU
+	NoIOMMU      = 8 // VFIO_NOIOMMU_IOMMU
 )
 
 // ioctl request numbers: _IO(';', 100+n), without size or direction bits, hence the same on every architecture.

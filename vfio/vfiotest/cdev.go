@@ -1,0 +1,237 @@
+package vfiotest
+
+import (
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
+)
+
+// cdevMajor is the major number of the devices' own nodes.
+const cdevMajor = 511
+
+// cdevFile is an open of /dev/vfio/devices/vfioN. Until it is bound to an iommufd it is good for nothing else.
+type cdevFile struct {
+	function *function
+	device   *deviceFile // nil until it is bound
+	iommufd  *iommufdFile
+	id       uint32     // of the device, in the iommufd
+	table    *pageTable // what it is attached to; nil while it is not
+}
+
+func (f *cdevFile) release() {
+	f.function.opens--
+	if f.device != nil {
+		f.device.release()
+	}
+	f.function.kernel.released.Broadcast()
+}
+
+// openCDev opens a device's own node. Any number of opens is fine; one of them can be bound.
+func (k *Kernel) openCDev(path string) (int, error) {
+	for _, f := range k.functions {
+		if !k.iommufd || f.vfioDev < 0 || path != fmt.Sprintf("/dev/vfio/devices/vfio%d", f.vfioDev) {
+			continue
+		}
+		if k.nodeErrno != 0 {
+			return -1, k.nodeErrno
+		}
+		fd, err := k.install("vfio-cdev-"+f.address.String(), &cdevFile{function: f})
+		if err == nil {
+			f.opens++
+		}
+		return fd, err
+	}
+	return -1, unix.ENOENT
+}
+
+// DeviceNumber tells the number of a device's own node. Those of the other nodes are not modelled.
+func (k *Kernel) DeviceNumber(fd int) (major, minor uint32, err error) {
+	err = k.enter("DeviceNumber")
+	defer k.mu.Unlock()
+	switch {
+	case err != nil:
+		return 0, 0, err
+	case !open(fd):
+		return 0, 0, unix.EBADF
+	}
+	if f, ok := k.files[fd].(*cdevFile); ok {
+		return cdevMajor, uint32(f.function.vfioDev), nil
+	}
+	return 0, 0, nil
+}
+
+// bindable returns the file of a descriptor that BIND, ATTACH or DETACH was made on.
+func (k *Kernel) bindable(fd int) (*cdevFile, error) {
+	if f, ok := k.files[fd].(*cdevFile); ok {
+		return f, nil
+	}
+	_, err := lookup[*cdevFile](k, fd)
+	return nil, err
+}
+
+// DeviceBindIOMMUFD binds a device to an iommufd, which is its first open.
+func (k *Kernel) DeviceBindIOMMUFD(fd int, arg []byte, token *[16]byte) error {
+	err := k.enter("DeviceBindIOMMUFD")
+	defer k.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	f, err := k.bindable(fd)
+	if _, group := k.files[fd].(*deviceFile); group {
+		return unix.EINVAL
+	}
+	if err != nil {
+		return err
+	}
+	if err := checkSize(arg, uapi.DeviceBindIOMMUFDMinSize, uapi.Size[uapi.DeviceBindIOMMUFD]()); err != nil {
+		return err
+	}
+	bind := uapi.Take[uapi.DeviceBindIOMMUFD](arg)
+	fn := f.function
+	group := fn.group
+	iommufd, ok := k.files[int(bind.Iommufd)].(*iommufdFile)
+	switch {
+	case bind.Iommufd < 0 || bind.Flags&^uapi.DeviceBindFlagToken != 0:
+		return unix.EINVAL
+	case group.file != nil || group.devices > 0:
+		return unix.EBUSY
+	case f.device != nil:
+		return unix.EINVAL
+	case bind.Flags&uapi.DeviceBindFlagToken != 0: // none of these devices has use for one
+		return unix.EINVAL
+	case !ok && !open(int(bind.Iommufd)):
+		return unix.EBADF
+	case !ok:
+		return unix.EBADFD
+	case fn.device != nil:
+		return unix.EINVAL
+	case k.withoutRemapping && !k.unsafeInterrupts:
+		return unix.EPERM
+	case group.owner != nil && group.owner != iommufd, !group.viable():
+		return unix.EPERM
+	}
+	group.owner = iommufd
+	group.bound = append(group.bound, f)
+	fn.device = newDevice(fn)
+	fn.device.files++
+	fn.device.start()
+	f.device = &deviceFile{device: fn.device, users: 1, cdev: f}
+	f.iommufd, f.id = iommufd, iommufd.add(f)
+	bind.OutDevid = f.id
+	uapi.Put(arg, bind)
+	return nil
+}
+
+// unbind is what the last close does: the device leaves its address space and its iommufd.
+func (f *cdevFile) unbind() {
+	f.detach()
+	delete(f.iommufd.objects, f.id)
+	g := f.function.group
+	g.bound = slices.DeleteFunc(g.bound, func(other *cdevFile) bool { return other == f })
+	if len(g.bound) == 0 {
+		g.owner = nil
+	}
+}
+
+// DeviceAttachIOMMUFDPT has a device see an address space, in place of the one that it has seen.
+func (k *Kernel) DeviceAttachIOMMUFDPT(fd int, arg []byte) error {
+	err := k.enter("DeviceAttachIOMMUFDPT")
+	defer k.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	f, err := k.bindable(fd)
+	switch {
+	case err != nil:
+		return err
+	case f.device == nil:
+		return unix.EINVAL
+	}
+	if err := uapi.CheckArg(arg, uapi.DeviceAttachIOMMUFDPTMinSize); err != nil {
+		return err
+	}
+	attach := uapi.Take[uapi.DeviceAttachIOMMUFDPT](arg)
+	const pasid = 1 // VFIO_DEVICE_ATTACH_PASID
+	switch {
+	case attach.Argsz < uapi.DeviceAttachIOMMUFDPTMinSize || attach.Flags&^pasid != 0:
+		return unix.EINVAL
+	case attach.Flags&pasid != 0:
+		return unix.EOPNOTSUPP // these devices have none
+	}
+	var table *pageTable
+	switch target := f.iommufd.objects[attach.PtID].(type) {
+	case nil:
+		return unix.ENOENT
+	case *pageTable:
+		table = target
+	case *ioas:
+		table = target.table
+		if table == nil {
+			if target.conflicts() {
+				return unix.EADDRINUSE
+			}
+			table = &pageTable{ioas: target}
+		}
+	default:
+		return unix.EINVAL
+	}
+	for _, other := range f.function.group.bound {
+		if f.table == nil && other.table != nil && other.table != table {
+			return unix.EINVAL // a group has one
+		}
+	}
+	if table.id == 0 {
+		table.id = f.iommufd.add(table)
+		table.ioas.table = table
+	}
+	members := []*cdevFile{f}
+	if f.table != nil { // to replace it is to replace that of the group
+		members = slices.DeleteFunc(slices.Clone(f.function.group.bound), func(o *cdevFile) bool { return o.table == nil })
+	}
+	for _, member := range members {
+		old := member.table
+		member.table = table
+		table.users++
+		old.put()
+	}
+	attach.PtID = table.id
+	uapi.Put(arg, attach)
+	return nil
+}
+
+// DeviceDetachIOMMUFDPT takes a device out of its address space; it is no error when it is in none.
+func (k *Kernel) DeviceDetachIOMMUFDPT(fd int, arg []byte) error {
+	err := k.enter("DeviceDetachIOMMUFDPT")
+	defer k.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	f, err := k.bindable(fd)
+	switch {
+	case err != nil:
+		return err
+	case f.device == nil:
+		return unix.EINVAL
+	}
+	if err := uapi.CheckArg(arg, uapi.DeviceDetachIOMMUFDPTMinSize); err != nil {
+		return err
+	}
+	detach := uapi.Take[uapi.DeviceDetachIOMMUFDPT](arg)
+	const pasid = 1 // VFIO_DEVICE_DETACH_PASID
+	switch {
+	case detach.Argsz < uapi.DeviceDetachIOMMUFDPTMinSize || detach.Flags&^pasid != 0:
+		return unix.EINVAL
+	case detach.Flags&pasid != 0:
+		return unix.EOPNOTSUPP
+	}
+	f.detach()
+	return nil
+}
+
+func (f *cdevFile) detach() {
+	f.table.put()
+	f.table = nil
+}
