@@ -30,11 +30,12 @@ const virtualMachineEnv = "IRQBRIDGE_VM"
 
 // Machine is what a test runs on: the fake, or the virtual machine that it runs in.
 type Machine struct {
-	Kernel  vfio.Kernel // what to open devices on
-	Host    *host.Host  // the same as Kernel.Host()
-	Fake    *Kernel     // the fake behind Kernel; nil when the machine is real
-	Real    bool        // a real kernel, in the virtual machine
-	Version Version     // whose behaviour is to be expected
+	Kernel  vfio.Kernel  // what to open devices on
+	Host    *host.Host   // the same as Kernel.Host()
+	Fake    *Kernel      // the fake behind Kernel; nil when the machine is real
+	Real    bool         // a real kernel, in the virtual machine
+	Version Version      // whose behaviour is to be expected
+	Backend vfio.Backend // how Open opens devices
 
 	EDU         pci.Address // edu: a line and one MSI message; no driver at first
 	EDU2        pci.Address // a second edu
@@ -49,19 +50,34 @@ type Machine struct {
 	CPUs host.CPUSet // the CPUs that threads and interrupts can be placed on
 }
 
-// Run calls f as a subtest on every machine that is at hand: "fake/6.1" and "fake/newest" or, inside the virtual machine of
-// scripts/vm, "real". Each call has a fake of its own; the real machine is left as it was found by those that use
-// [Machine.Open].
+// Run calls f as a subtest on every machine that is at hand: "fake/6.1", "fake/newest" and "fake/own" or, inside the virtual
+// machine of scripts/vm, "real". Of a kernel with iommufd, which "own" is, the real one has two: "real/iommufd" and "real/group",
+// by the way in which devices are opened. Each call has a fake of its own; the real machine is left as it was found by those
+// that use [Machine.Open].
 func Run(t *testing.T, f func(t *testing.T, m *Machine)) {
 	t.Helper()
 	if name := os.Getenv(virtualMachineEnv); name != "" {
-		t.Run("real", func(t *testing.T) { f(t, realMachine(t, name)) })
+		t.Run("real", func(t *testing.T) {
+			m := realMachine(t, name)
+			if !m.Host.HasIOMMUFD() {
+				f(t, m)
+				return
+			}
+			for _, b := range []vfio.Backend{vfio.BackendIOMMUFD, vfio.BackendGroup} {
+				t.Run(b.String(), func(t *testing.T) {
+					m := realMachine(t, name)
+					m.Backend = b
+					f(t, m)
+				})
+			}
+		})
 		return
 	}
 	t.Run("fake", func(t *testing.T) {
 		for _, v := range []Version{V6_1, Newest} {
 			t.Run(v.String(), func(t *testing.T) { f(t, FakeMachine(t, Personality(v))) })
 		}
+		t.Run("own", func(t *testing.T) { f(t, FakeMachine(t, Personality(Newest), WithIOMMUFD())) })
 	})
 }
 
@@ -106,8 +122,12 @@ func newMachine(t *testing.T, k vfio.Kernel) *Machine {
 	if err != nil {
 		t.Fatal(err)
 	}
+	backend := vfio.BackendGroup
+	if h.HasIOMMUFD() {
+		backend = vfio.BackendIOMMUFD
+	}
 	return &Machine{
-		Kernel: k, Host: h, CPUs: cpus,
+		Kernel: k, Host: h, CPUs: cpus, Backend: backend,
 		EDU: addressEDU, EDU2: addressEDU2, E1000E: addressE1000E, NVMe: addressNVMe, XHCI: addressXHCI, Bridge: addressBridge,
 		BridgeEDU: addressBridgeEDU, BridgeE1000: addressBridgeE1000, TestDev: addressTestDev,
 	}
@@ -117,7 +137,9 @@ func newMachine(t *testing.T, k vfio.Kernel) *Machine {
 const bindPatience = 30 * time.Second
 
 // Options are the options with which vfio.Open opens a device of this machine.
-func (m *Machine) Options() []vfio.Option { return []vfio.Option{vfio.OnKernel(m.Kernel)} }
+func (m *Machine) Options() []vfio.Option {
+	return []vfio.Option{vfio.OnKernel(m.Kernel), vfio.WithBackend(m.Backend)}
+}
 
 // Bind binds the device to vfio-pci, and gives it back to its former driver at the end of the test.
 func (m *Machine) Bind(t *testing.T, address pci.Address) {
