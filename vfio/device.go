@@ -36,7 +36,7 @@ type Device struct {
 	released atomic.Bool // closed because the host wants it back
 	faulted  atomic.Bool // an uncorrectable error was reported
 
-	space addressSpace // nil until the container has its IOMMU driver
+	space addressSpace // nil until the backend has opened it
 	dma   dmaBuffers
 
 	// life guards the descriptors and, through BAR, the mappings: every operation holds it for reading, Close and

@@ -38,7 +38,8 @@ func (b *iommufdBackend) open() error {
 		bound = b.isBound()
 	}
 	if bound && b.given < 0 {
-		return nil // whoever bound it has its iommufd
+		d.space = noSpace{fmt.Errorf("the device was bound to an iommufd that is not known here (see vfio.WithIOMMUFD): %w", ErrNotSupported)}
+		return nil
 	}
 	if err := b.openIOMMUFD(); err != nil {
 		return err
@@ -60,6 +61,7 @@ func (b *iommufdBackend) open() error {
 	if err := d.kernel.DeviceAttachIOMMUFDPT(d.fd, argument(attach)); err != nil {
 		return b.explainAttach(err)
 	}
+	d.space = ioas{kernel: d.kernel, fd: b.fd, id: b.ioas}
 	return nil
 }
 
@@ -222,8 +224,11 @@ func (b *iommufdBackend) explainAttach(err error) error {
 		e.Remedy = "give the numbers of Device.IOMMUFD together"
 	case errors.Is(err, unix.EINVAL):
 		e.Kind = ErrBusy
-		e.Cause = fmt.Sprintf("another device of group %d is in another address space, or the address space has memory mapped where this device cannot reach", b.d.group)
+		e.Cause = fmt.Sprintf("another device of group %d is in another address space", b.d.group)
 		e.Remedy = "open the devices of a group in one address space (vfio.WithIOMMUFD)"
+	case errors.Is(err, unix.EADDRINUSE):
+		e.Cause = "memory is mapped in the address space where this device cannot have any"
+		e.Remedy = "map it elsewhere, or give the device an address space of its own"
 	case errors.Is(err, unix.EBUSY):
 		e.Cause, e.Remedy = "a device of the group is being reset", "try again"
 	}

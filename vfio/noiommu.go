@@ -1,6 +1,7 @@
 package vfio
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -26,7 +27,12 @@ func (b *noIOMMUBackend) open() error {
 	if err := b.openContainer(); err != nil {
 		return err
 	}
-	if err := b.openGroup(fmt.Sprintf(noIOMMUNode, d.group)); err != nil {
+	node := fmt.Sprintf(noIOMMUNode, d.group)
+	if err := b.openGroup(node); errors.Is(err, unix.EPERM) {
+		e := d.fault("open "+node, unix.EPERM)
+		e.Cause, e.Remedy = "a device without an IOMMU is for programs with CAP_SYS_RAWIO alone", "run as root"
+		return e
+	} else if err != nil {
 		return err
 	}
 	if err := d.kernel.GroupSetContainer(b.group, b.container); err != nil {
@@ -35,6 +41,7 @@ func (b *noIOMMUBackend) open() error {
 	if err := d.kernel.SetIOMMU(b.container, uapi.NoIOMMU); err != nil {
 		return d.fault("set the container's IOMMU driver to none", err)
 	}
+	d.space = noSpace{fmt.Errorf("without an IOMMU a device sees physical memory, at addresses that the kernel does not tell: %w", ErrNotSupported)}
 	return b.openDevice()
 }
 

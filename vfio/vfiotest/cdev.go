@@ -120,6 +120,7 @@ func (k *Kernel) DeviceBindIOMMUFD(fd int, arg []byte, token *[16]byte) error {
 	fn.device.start()
 	f.device = &deviceFile{device: fn.device, users: 1, cdev: f}
 	f.iommufd, f.id = iommufd, iommufd.add(f)
+	iommufd.devices++
 	bind.OutDevid = f.id
 	uapi.Put(arg, bind)
 	return nil
@@ -129,6 +130,8 @@ func (k *Kernel) DeviceBindIOMMUFD(fd int, arg []byte, token *[16]byte) error {
 func (f *cdevFile) unbind() {
 	f.detach()
 	delete(f.iommufd.objects, f.id)
+	f.iommufd.devices--
+	f.iommufd.settle()
 	g := f.function.group
 	g.bound = slices.DeleteFunc(g.bound, func(other *cdevFile) bool { return other == f })
 	if len(g.bound) == 0 {
@@ -170,8 +173,8 @@ func (k *Kernel) DeviceAttachIOMMUFDPT(fd int, arg []byte) error {
 	case *ioas:
 		table = target.table
 		if table == nil {
-			if target.conflicts() {
-				return unix.EADDRINUSE
+			if errno := target.unfit(); errno != 0 {
+				return errno
 			}
 			table = &pageTable{ioas: target}
 		}

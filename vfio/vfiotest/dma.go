@@ -13,7 +13,7 @@ import (
 	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
 )
 
-// addressSpace is what the devices of a container see as memory: pieces of the process' memory, at addresses of its choice.
+// addressSpace is what the devices of a container, or those attached to an IOAS, see as memory: pieces of the process' memory, at addresses of its choice.
 type addressSpace struct {
 	kernel   *Kernel
 	mappings []dmaMapping // by iova
@@ -132,10 +132,18 @@ func (f *function) accessMemory(p []byte, iova uint64, write bool) bool {
 
 // addressSpace is what the function sees as memory; nil while that is up to the host.
 func (f *function) addressSpace() *addressSpace {
-	if f.group == nil || f.group.container == nil {
+	switch g := f.group; {
+	case g == nil:
 		return nil
+	case g.container != nil:
+		return &g.container.space
 	}
-	return &f.group.container.space
+	for _, bound := range f.group.bound { // one table for all of the group
+		if bound.table != nil {
+			return &bound.table.ioas.addressSpace
+		}
+	}
+	return nil
 }
 
 // IOMMUGetInfo tells the sizes of pages, the mappings left and the addresses that can be mapped.

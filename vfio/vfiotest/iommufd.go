@@ -2,7 +2,7 @@ package vfiotest
 
 import (
 	"encoding/binary"
-	"os"
+	"math"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -13,9 +13,27 @@ import (
 // iommufdFile is an open of /dev/iommu. It lives as long as its descriptors or the devices bound to it.
 type iommufdFile struct {
 	objects map[uint32]any // *ioas, *pageTable or *cdevFile, by identifier
+	closed  bool           // it has no descriptor any more
+	devices int            // bound to it
 }
 
-func (f *iommufdFile) release() {}
+func (f *iommufdFile) release() {
+	f.closed = true
+	f.settle()
+}
+
+// settle ends what is mapped when neither the iommufd nor a device bound to it is open any more.
+func (f *iommufdFile) settle() {
+	if !f.closed || f.devices > 0 {
+		return
+	}
+	for _, object := range f.objects {
+		if s, ok := object.(*ioas); ok {
+			s.unmap(0, len(s.mappings))
+		}
+	}
+	clear(f.objects)
+}
 
 // add gives an object the lowest identifier that is free.
 func (f *iommufdFile) add(object any) uint32 {
@@ -27,15 +45,12 @@ func (f *iommufdFile) add(object any) uint32 {
 	return id
 }
 
-// ioas is an address space: I/O virtual addresses and what they are mapped to.
+// ioas is an address space of an iommufd.
 type ioas struct {
+	addressSpace
 	iommufd *iommufdFile
 	table   *pageTable // nil while no device is attached
-	areas   []area     // sorted
 }
-
-// area is a mapping: the addresses from first to last, inclusive.
-type area struct{ first, last uint64 }
 
 // pageTable is what the IOMMU walks for the devices that are attached to an address space. The first of them makes it, the
 // last one ends it.
@@ -55,26 +70,30 @@ func (p *pageTable) put() {
 	}
 }
 
-// usableIOVAs are the addresses that a device of this machine can use: what the IOMMU translates, without the window where
-// writes are interrupts.
-var usableIOVAs = []uapi.IOMMUIOVARange{{Start: 0, Last: 0xfedfffff}, {Start: 0xfef00000, Last: 1<<39 - 1}}
-
-// ranges are the addresses that can be mapped, and what they have to be a multiple of.
-func (s *ioas) ranges() (usable []uapi.IOMMUIOVARange, alignment uint64) {
+// ranges are the addresses that can be mapped, and what they have to be a multiple of. The devices narrow them.
+func (s *ioas) ranges() (usable []uapi.IOVARange, alignment uint64) {
 	if s.table == nil {
-		return []uapi.IOMMUIOVARange{{Start: 0, Last: ^uint64(0)}}, 1
+		return []uapi.IOVARange{{End: math.MaxUint64}}, 1
 	}
-	return usableIOVAs, uint64(os.Getpagesize())
+	return iovaRanges, iommuPage
 }
 
-// usable tells whether an area is within the usable addresses.
-func (a area) usable(ranges []uapi.IOMMUIOVARange) bool {
-	return slices.ContainsFunc(ranges, func(r uapi.IOMMUIOVARange) bool { return r.Start <= a.first && a.last <= r.Last })
+// unfit tells why no device can be given the address space with what is mapped in it; 0 when it can.
+func (s *ioas) unfit() unix.Errno {
+	for _, m := range s.mappings {
+		switch {
+		case !within(iovaRanges, m.iova, m.last), (m.iova|m.size())%iommuPage != 0:
+			return unix.EADDRINUSE
+		case m.memory == nil:
+			return unix.EFAULT
+		}
+	}
+	return 0
 }
 
-// conflicts tells whether something is mapped that no device of this machine could be given.
-func (s *ioas) conflicts() bool {
-	return slices.ContainsFunc(s.areas, func(a area) bool { return !a.usable(usableIOVAs) })
+// within tells whether an area lies in one of the ranges.
+func within(ranges []uapi.IOVARange, iova, last uint64) bool {
+	return slices.ContainsFunc(ranges, func(r uapi.IOVARange) bool { return r.Start <= iova && last <= r.End })
 }
 
 // checkSize is how the kernel takes a structure that has grown, or may: at least minimum bytes, and zeros behind those that
@@ -120,6 +139,7 @@ func (k *Kernel) IOMMUDestroy(fd int, arg []byte) error {
 		if object.table != nil {
 			return unix.EBUSY
 		}
+		object.unmap(0, len(object.mappings))
 		delete(f.objects, destroy.ID)
 		return nil
 	}
@@ -136,7 +156,7 @@ func (k *Kernel) IOASAlloc(fd int, arg []byte) error {
 	case alloc.Flags != 0:
 		return unix.EOPNOTSUPP
 	}
-	alloc.OutIoasID = f.add(&ioas{iommufd: f})
+	alloc.OutIoasID = f.add(&ioas{addressSpace: addressSpace{kernel: k}, iommufd: f})
 	uapi.Put(arg, alloc)
 	return nil
 }
@@ -156,7 +176,9 @@ func (k *Kernel) IOASIOVARanges(fd int, arg []byte, ranges []uapi.IOMMUIOVARange
 		return unix.ENOENT
 	}
 	usable, alignment := s.ranges()
-	copy(ranges, usable)
+	for i := range min(len(ranges), len(usable)) {
+		ranges[i] = uapi.IOMMUIOVARange{Start: usable[i].Start, Last: usable[i].End}
+	}
 	query.NumIovas, query.OutIovaAlignment = uint32(len(usable)), alignment
 	uapi.Put(arg, query)
 	if len(usable) > len(ranges) {
@@ -165,7 +187,7 @@ func (k *Kernel) IOASIOVARanges(fd int, arg []byte, ranges []uapi.IOMMUIOVARange
 	return nil
 }
 
-// IOASMap maps memory of the process. What is mapped is not read or written by anything here.
+// IOASMap maps memory of the process.
 func (k *Kernel) IOASMap(fd int, arg []byte) error {
 	const known = uapi.IOASMapFixedIOVA | uapi.IOASMapReadable | uapi.IOASMapWriteable
 	f, m, err := enterIOMMUFD[uapi.IOMMUIOASMap](k, "IOASMap", fd, arg)
@@ -175,7 +197,7 @@ func (k *Kernel) IOASMap(fd int, arg []byte) error {
 		return err
 	case m.Flags&^known != 0 || m.Reserved != 0:
 		return unix.EOPNOTSUPP
-	case m.Iova == ^uint64(0) || m.Length == ^uint64(0):
+	case m.Iova == math.MaxUint64 || m.Length == math.MaxUint64:
 		return unix.EOVERFLOW
 	case m.Flags&(uapi.IOASMapReadable|uapi.IOASMapWriteable) == 0:
 		return unix.EINVAL
@@ -192,43 +214,47 @@ func (k *Kernel) IOASMap(fd int, arg []byte) error {
 		return unix.EINVAL
 	}
 	if m.Flags&uapi.IOASMapFixedIOVA == 0 {
-		if m.Iova, err = s.free(m.UserVa, m.Length); err != nil {
+		if m.Iova, err = s.choose(m.UserVa, m.Length); err != nil {
 			return err
 		}
 	}
-	a := area{m.Iova, m.Iova + m.Length - 1}
+	last := m.Iova + m.Length - 1
+	memory, offset := k.bufferAt(m.UserVa, m.Length)
 	switch {
 	case m.Iova%alignment != 0:
 		return unix.EINVAL
-	case a.last < a.first:
+	case last < m.Iova:
 		return unix.EOVERFLOW
-	case !a.usable(usable):
+	case !within(usable, m.Iova, last):
 		return unix.EINVAL
-	case slices.ContainsFunc(s.areas, a.meets):
+	case s.overlaps(m.Iova, last):
 		return unix.EEXIST
-	case m.UserVa%uint64(os.Getpagesize())%alignment != 0:
+	case m.UserVa%alignment != 0:
 		return unix.EINVAL
-	case s.table != nil && !readable(m.UserVa, m.Length):
+	case s.table != nil && memory == nil: // without a device, the memory is not looked at yet
 		return unix.EFAULT
+	case s.table != nil && k.memlock != 0 && m.Length > k.memlock-min(k.memlock, k.locked):
+		return unix.ENOMEM
 	}
-	at, _ := slices.BinarySearchFunc(s.areas, a.first, func(b area, first uint64) int {
-		if b.first < first {
-			return -1
-		}
-		return 1
-	})
-	s.areas = slices.Insert(s.areas, at, a)
+	mapping := dmaMapping{iova: m.Iova, last: last, memory: memory, offset: offset}
+	if m.Flags&uapi.IOASMapReadable != 0 {
+		mapping.flags |= uapi.DMAMapRead
+	}
+	if m.Flags&uapi.IOASMapWriteable != 0 {
+		mapping.flags |= uapi.DMAMapWrite
+	}
+	k.locked += m.Length
+	s.mappings = slices.Insert(s.mappings, s.find(m.Iova), mapping)
 	uapi.Put(arg, m)
 	return nil
 }
 
-// meets tells whether two areas have an address in common.
-func (a area) meets(b area) bool { return a.first <= b.last && b.first <= a.last }
-
-// free finds addresses for a mapping: the first that are free, never 0, as aligned as the memory is, up to a huge page.
-func (s *ioas) free(va, length uint64) (uint64, error) {
+// choose finds addresses for a mapping: the first that are free, never 0, as aligned as the memory is, up to a huge page.
+func (s *ioas) choose(va, length uint64) (uint64, error) {
 	const hugePage = 2 << 20
-	page := uint64(os.Getpagesize())
+	if length >= math.MaxUint64/2 {
+		return 0, unix.EOVERFLOW
+	}
 	alignment := uint64(1)
 	for alignment < length && va&alignment == 0 && alignment < hugePage {
 		alignment *= 2
@@ -238,35 +264,19 @@ func (s *ioas) free(va, length uint64) (uint64, error) {
 		return 0, unix.EINVAL
 	}
 	for _, r := range usable {
-		at := max(r.Start, page)
-		for {
-			at = (at+alignment-1)&^(alignment-1) | va%page
-			a := area{at, at + length - 1}
-			if a.last < a.first || a.last > r.Last {
+		for at := max(r.Start, iommuPage); ; {
+			at = (at+alignment-1)&^(alignment-1) | va%iommuPage
+			last := at + length - 1
+			if last < at || last > r.End {
 				break
 			}
-			i := slices.IndexFunc(s.areas, a.meets)
-			if i < 0 {
+			if !s.overlaps(at, last) {
 				return at, nil
 			}
-			at = s.areas[i].last + 1
+			at = s.mappings[s.find(at)].last + 1
 		}
 	}
 	return 0, unix.ENOSPC
-}
-
-// readable tells whether the process has memory at an address, page by page.
-func readable(va, length uint64) bool {
-	page := uint64(os.Getpagesize())
-	var b [1]byte
-	for at := va; at < va+length; at += page {
-		local := []unix.Iovec{{Base: &b[0], Len: 1}}
-		remote := []unix.RemoteIovec{{Base: uintptr(at), Len: 1}}
-		if n, err := unix.ProcessVMReadv(os.Getpid(), local, remote, 0); n != 1 || err != nil {
-			return false
-		}
-	}
-	return true
 }
 
 // IOASUnmap ends the mappings in a range, none of which may lie across its ends.
@@ -280,33 +290,27 @@ func (k *Kernel) IOASUnmap(fd int, arg []byte) error {
 	if !ok {
 		return unix.ENOENT
 	}
-	r := area{m.Iova, m.Iova + m.Length - 1}
+	last := m.Iova + m.Length - 1
 	switch {
-	case m.Iova == 0 && m.Length == ^uint64(0):
-		r.last = ^uint64(0)
-		if len(s.areas) == 0 {
-			break // everything is nothing
-		}
-	case m.Iova == ^uint64(0) || m.Length == ^uint64(0):
+	case m.Iova == 0 && m.Length == math.MaxUint64:
+		last = math.MaxUint64
+	case m.Iova == math.MaxUint64 || m.Length == math.MaxUint64:
 		return unix.EOVERFLOW
 	case m.Length == 0:
 		return unix.EINVAL
-	case r.last < r.first:
+	case last < m.Iova:
 		return unix.EOVERFLOW
 	}
-	m.Length = 0
-	for i := 0; i < len(s.areas); {
-		a := s.areas[i]
-		switch {
-		case !a.meets(r):
-			i++
-		case a.first < r.first || a.last > r.last:
-			return unix.ENOENT // those before are gone
-		default:
-			m.Length += a.last - a.first + 1
-			s.areas = slices.Delete(s.areas, i, i+1)
+	from := s.find(m.Iova)
+	to := from
+	for to < len(s.mappings) && s.mappings[to].iova <= last {
+		if s.mappings[to].iova < m.Iova || s.mappings[to].last > last {
+			s.unmap(from, to) // those before it are gone
+			return unix.ENOENT
 		}
+		to++
 	}
+	m.Length = s.unmap(from, to)
 	uapi.Put(arg, m)
 	return nil
 }
