@@ -194,21 +194,21 @@ func (b *iommufdBackend) explainOwner(e *OpError) {
 	if d.explainNotViable(e) {
 		return
 	}
-	others := ""
+	var others []string
 	group, _ := d.host.Group(d.group)
 	for _, m := range group.Members {
 		if m.VFIO && m.Address != d.address {
-			others += " " + m.Address.String()
+			others = append(others, m.Address.String())
 		}
 	}
-	if others == "" {
+	if len(others) == 0 {
 		e.Kind = ErrNoInterruptRemapping
 		e.Cause = causeNoRemapping
 		e.Remedy = remedyNoRemapping + "echo 1 > /sys/module/iommufd/parameters/allow_unsafe_interrupts"
 		return
 	}
 	e.Kind = ErrBusy
-	e.Cause = fmt.Sprintf("group %d has another owner: one of%s is open in another iommufd", d.group, others)
+	e.Cause = fmt.Sprintf("group %d has another owner: %s is open in another iommufd", d.group, strings.Join(others, " or "))
 	e.Remedy = "open them in one iommufd and one address space (vfio.WithIOMMUFD), or close the other"
 	if holders := d.host.Holders(d.group); len(holders) > 0 {
 		e.Cause += ", in process " + strings.Join(holders, ", ")

@@ -2,6 +2,7 @@ package vfiotest
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -53,7 +54,7 @@ func (k *Kernel) access(call string, fd int, p []byte, offset int64, write bool)
 	}
 	f, err := lookup[*deviceFile](k, fd)
 	switch {
-	case err == unix.EBADF:
+	case errors.Is(err, unix.EBADF):
 		return 0, err
 	case err != nil: // other files of VFIO have no data
 		return 0, unix.EINVAL
@@ -165,7 +166,7 @@ func (k *Kernel) Mmap(fd int, offset int64, length int) (uapi.Mapping, error) {
 	f, err := lookup[*deviceFile](k, fd)
 	_, unbound := k.files[fd].(*cdevFile)
 	switch {
-	case err == unix.EBADF, err != nil && unbound:
+	case errors.Is(err, unix.EBADF), err != nil && unbound:
 		return nil, err
 	case err != nil: // other files of VFIO cannot be mapped
 		return nil, unix.ENODEV
