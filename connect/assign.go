@@ -27,6 +27,7 @@ type Resources struct {
 	messages    []pci.Message
 	allowSubset bool
 	stormLimit  int
+	spares      int // entries of the MSI-X table after the messages, which deliver message 0
 }
 
 // Assign chooses interrupts for a device, as the PnP manager does: MSI-X before MSI before the line. If the host cannot
@@ -99,24 +100,36 @@ func (d *device) choose(f *pci.Function, p Policy) (*Resources, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = d.probe(f, o)
-		var fewer *vfio.FewerVectorsError
-		if errors.As(err, &fewer) || errors.Is(err, unix.ENOSPC) {
-			if r.Shortfall == nil {
-				r.Shortfall = err
-			}
-			continue
-		}
-		if err != nil {
+		if given, err := d.probe(f, o, r); err != nil {
 			return nil, err
+		} else if !given {
+			continue
 		}
 		r.Kind, r.Raw = o.kind, raw
 		if o.kind == pci.KindINTx {
 			d.numberLine(&r.Raw[0])
 		}
+		if o.kind == pci.KindMSIX && p.WholeTable {
+			if err := d.probeSpares(f, o, r); err != nil {
+				return nil, err
+			}
+		}
 		return r, nil
 	}
 	return r, r.Shortfall
+}
+
+// probeSpares finds out whether the host can give vectors to the whole MSI-X table, of which the first are messages.
+func (d *device) probeSpares(f *pci.Function, o option, r *Resources) error {
+	table, err := available(f, pci.KindMSIX, Policy{}, d.offered)
+	if err != nil || table == o.n {
+		return err
+	}
+	given, err := d.probe(f, option{o.kind, table}, r)
+	if given {
+		r.spares = table - o.n
+	}
+	return err
 }
 
 // option is one way to give a device interrupts.
@@ -128,11 +141,8 @@ type option struct {
 // options lists the ways in the order in which they are tried, none for a device without interrupts. offered is how many
 // of a kind VFIO has to give.
 func options(f *pci.Function, p Policy, offered func(pci.Kind) (int, error)) ([]option, error) {
-	if p.Messages < 0 {
-		return nil, fmt.Errorf("a limit of %d messages; want 1 or more, or 0 for all", p.Messages)
-	}
-	if p.StormLimit < 0 {
-		return nil, fmt.Errorf("a storm limit of %d; want 1 or more, or 0 for %d", p.StormLimit, defaultStormLimit)
+	if err := p.check(); err != nil {
+		return nil, err
 	}
 	kinds := []pci.Kind{pci.KindMSIX, pci.KindMSI, pci.KindINTx}
 	if p.Kind != 0 {
@@ -193,23 +203,31 @@ func (d *device) offered(kind pci.Kind) (int, error) {
 	return info.Count, err
 }
 
-// probe finds out whether the host can give messages, and leaves the device as it was. A line is not probed: there is
-// one or there is not.
-func (d *device) probe(f *pci.Function, o option) error {
+// probe finds out whether the host can give messages, and leaves the device as it was. That it has too few goes into
+// the shortfall. A line is not probed: there is one or there is not.
+func (d *device) probe(f *pci.Function, o option, r *Resources) (given bool, err error) {
 	if o.kind == pci.KindINTx {
-		return nil
+		return true, nil
 	}
 	index := vfio.IndexOf(o.kind)
-	if err := d.vfio.EnableIRQs(index, 0, slices.Repeat([]int{-1}, o.n)); err != nil {
-		return err
+	err = d.vfio.EnableIRQs(index, 0, slices.Repeat([]int{-1}, o.n))
+	var fewer *vfio.FewerVectorsError
+	if errors.As(err, &fewer) || errors.Is(err, unix.ENOSPC) {
+		if r.Shortfall == nil {
+			r.Shortfall = err
+		}
+		return false, nil
+	}
+	if err != nil {
+		return false, err
 	}
 	if err := d.vfio.DisableIRQs(index); err != nil {
-		return err
+		return false, err
 	}
 	if f.Command&pci.CommandBusMaster == 0 {
-		return d.vfio.SetBusMaster(false)
+		return true, d.vfio.SetBusMaster(false)
 	}
-	return nil
+	return true, nil
 }
 
 // numberLine gives a line that the firmware left without a number the number of its Linux interrupt.
@@ -224,7 +242,7 @@ func (d *device) numberLine(raw *pci.RawDescriptor) {
 
 // translate gives the interrupts vectors, levels and processors, in place of those that the device had before.
 func (d *device) translate(r *Resources, p Policy) error {
-	cpus, err := usable(d.vfio.Host(), p.CPUs)
+	cpus, err := d.processors(p)
 	if err != nil {
 		return err
 	}

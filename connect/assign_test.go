@@ -215,17 +215,71 @@ func assignRows(t *testing.T) {
 		}
 		assert.Len(t, seen, 800)
 	})
+	onMachine(t, "201", func(t *testing.T, m *vfiotest.Machine) {
+		r := open(t, m, m.E1000E, connect.Policy{Kind: pci.KindMSIX, Messages: 2, WholeTable: true})
+		require.Len(t, r.messages, 2)
+		require.NoError(t, r.resources.Shortfall)
+		served := make(chan int, 8)
+		all := func(*connect.Interrupt, any) (claimed bool) {
+			for _, n := range []int{0, 2, 3, 4} {
+				if r.serve(n) {
+					claimed = true
+					tell(served, n)
+				}
+			}
+			return claimed
+		}
+		requireServed := func(n int) {
+			t.Helper()
+			r.raise(n)
+			for received(t, served) != n { // 4 is also the link's
+			}
+		}
+		zero := r.connect(0, all)
+		for _, n := range []int{3, 0, 2, 4} {
+			requireServed(n)
+		}
+		isr, calls := r.reporting(1)
+		r.connect(1, isr)
+		serviced(r, 1, calls)
+		r.disconnect(zero)
+		r.raise(3)
+		serviced(r, 1, calls)
+		assert.True(t, r.board.raised(r, 3), "not served")
+		r.board.acknowledge(r, 3)
+		r.connect(0, all) // to an index that is enabled
+		for _, n := range []int{3, 0} {
+			requireServed(n)
+		}
+		r.close()
+
+		r = open(t, m, m.E1000E, connect.Policy{Kind: pci.KindMSIX, Messages: 2})
+		isr, calls = r.reporting(0)
+		i := r.connect(0, isr)
+		r.raise(3)
+		serviced(r, 0, calls)
+		assert.True(t, r.board.raised(r, 3), "the entry is off")
+		r.disconnect(i)
+	})
 	onMachine(t, "202", func(t *testing.T, m *vfiotest.Machine) {
-		r := open(t, m, m.E1000E, connect.Policy{Kind: pci.KindINTx})
+		policy, err := connect.Registry{MessageNumberLimit: 4}.Policy()
+		require.NoError(t, err)
+		r := open(t, m, m.E1000E, policy)
 		assert.Equal(t, pci.KindINTx, r.resources.Kind)
 		isr, calls := r.reporting(0)
 		r.connect(0, isr)
 		serviced(r, 0, calls)
+		r.close()
+
+		policy, err = connect.Registry{MSISupported: true, MessageNumberLimit: 4}.Policy()
+		require.NoError(t, err)
+		r = open(t, m, m.E1000E, policy)
+		assert.Equal(t, pci.KindMSIX, r.resources.Kind)
+		assert.Len(t, r.messages, 4)
 	})
 }
 
-// affinityRows are the rows of group N. Rows 205 and 208 are about a registry, which there is none of: a Policy has types
-// in place of numbers.
+// affinityRows are the rows of group N.
 func affinityRows(t *testing.T) {
 	fourCPUs := func(t *testing.T, p connect.Policy, opts ...vfiotest.Option) *rig {
 		m, k := alter(t, opts...)
@@ -240,14 +294,14 @@ func affinityRows(t *testing.T) {
 	onMachine(t, "204", func(t *testing.T, m *vfiotest.Machine) {
 		if m.Fake != nil {
 			var masks []uint64
-			for _, d := range fourCPUs(t, connect.Policy{Spread: true, Messages: 4}, vfiotest.Personality(m.Version)).resources.Translated {
+			for _, d := range fourCPUs(t, connect.Policy{Affinity: connect.SpreadMessagesAcrossAllProcessors, Messages: 4}, vfiotest.Personality(m.Version)).resources.Translated {
 				masks = append(masks, d.Affinity)
 			}
 			assert.Equal(t, []uint64{1, 2, 4, 8}, masks)
-			r := fourCPUs(t, connect.Policy{Spread: true, Kind: pci.KindMSI}, vfiotest.Personality(m.Version))
+			r := fourCPUs(t, connect.Policy{Affinity: connect.SpreadMessagesAcrossAllProcessors, Kind: pci.KindMSI}, vfiotest.Personality(m.Version))
 			assert.EqualValues(t, 0xF, r.messages[0].Translated.Affinity)
 		}
-		r := open(t, m, m.E1000E, connect.Policy{Spread: true})
+		r := open(t, m, m.E1000E, connect.Policy{Affinity: connect.SpreadMessagesAcrossAllProcessors})
 		for n := range r.messages {
 			want := host.CPUSetOf(m.CPUs.CPUs()[n%m.CPUs.Len()])
 			places := make(chan int, 1)
@@ -265,17 +319,78 @@ func affinityRows(t *testing.T) {
 			assert.Equal(t, want, a.Effective)
 		}
 	})
+	t.Run("205", func(t *testing.T) {
+		for number, name := range map[uint32]string{6: "AllProcessorsInMachineWhenSteered", 7: "DevicePolicy(7)", ^uint32(0): "DevicePolicy("} {
+			_, err := connect.Registry{DevicePolicy: number, MSISupported: true}.Policy()
+			require.ErrorContains(t, err, name)
+			_, _, err = connect.Plan(&pci.Function{}, connect.Policy{Affinity: connect.DevicePolicy(number)}, host.CPUSetOf(0))
+			require.ErrorContains(t, err, name)
+		}
+		for number, name := range []string{
+			"MachineDefault", "AllCloseProcessors", "OneCloseProcessor", "AllProcessorsInMachine", "SpecifiedProcessors",
+			"SpreadMessagesAcrossAllProcessors",
+		} {
+			policy, err := connect.Registry{DevicePolicy: uint32(number), AssignmentSetOverride: []byte{1}}.Policy()
+			require.NoError(t, err)
+			assert.Equal(t, name, policy.Affinity.String())
+		}
+	})
 	onFake(t, "206", func(t *testing.T, fake vfiotest.Option) {
 		r := fourCPUs(t, connect.Policy{CPUs: host.CPUSetOf(1, 7)}, fake)
 		assert.EqualValues(t, 2, r.messages[0].Translated.Affinity)
 		_, err := connect.Assign(r.dev, connect.Policy{CPUs: host.CPUSetOf(7)})
 		require.ErrorContains(t, err, "CPU 7 is not online, the host has 0-3")
 	})
-	onFake(t, "207", func(t *testing.T, fake vfiotest.Option) {
-		r := fourCPUs(t, connect.Policy{CPUs: host.CPUSetOf(1, 3)}, fake)
-		a := r.connect(0, claim).Affinity()
-		assert.Equal(t, host.CPUSetOf(1, 3), a.Wanted)
-		assert.Equal(t, host.CPUSetOf(1, 3), a.Thread)
+	onMachine(t, "207", func(t *testing.T, m *vfiotest.Machine) {
+		r := edu(t, m, pci.KindINTx)
+		d := r.messages[0].Translated
+		for _, change := range []func(*connect.Parameters){shared, passive} {
+			i := r.connect(0, claim, change)
+			affinity, err := i.GroupAffinity()
+			require.NoError(t, err)
+			assert.Equal(t, connect.GroupAffinity{Mask: d.Affinity, Group: d.Group}, affinity)
+			r.disconnect(i)
+			for _, none := range []*connect.Interrupt{nil, {}, i} {
+				_, err = none.GroupAffinity()
+				require.ErrorIs(t, err, connect.StatusInvalidParameter)
+			}
+		}
+		if m.Fake == nil {
+			return
+		}
+		r = fourCPUs(t, connect.Policy{CPUs: host.CPUSetOf(1, 3)}, vfiotest.Personality(m.Version))
+		i := r.connect(0, claim)
+		affinity, err := i.GroupAffinity()
+		require.NoError(t, err)
+		assert.Equal(t, connect.GroupAffinity{Mask: 0b1010}, affinity)
+		assert.Equal(t, host.CPUSetOf(1, 3), i.Affinity().Wanted)
+		assert.Equal(t, host.CPUSetOf(1, 3), i.Affinity().Thread)
+	})
+	t.Run("208", func(t *testing.T) {
+		specified := func(mask ...byte) (connect.Policy, error) {
+			return connect.Registry{DevicePolicy: 4, AssignmentSetOverride: mask, MSISupported: true}.Policy()
+		}
+		_, err := specified(make([]byte, 16)...)
+		require.ErrorContains(t, err, "AssignmentSetOverride of 16 bytes; a KAFFINITY has 8")
+		for _, none := range [][]byte{nil, {0, 0}} {
+			_, err = specified(none...)
+			require.ErrorContains(t, err, "without a processor")
+		}
+		for _, c := range []struct {
+			mask []byte
+			cpus host.CPUSet
+		}{
+			{[]byte{3}, host.CPUSetOf(0, 1)},
+			{[]byte{1, 2}, host.CPUSetOf(0, 9)},
+			{[]byte{0, 0, 0, 0, 0, 0, 0, 0x80}, host.CPUSetOf(63)},
+		} {
+			policy, err := specified(c.mask...)
+			require.NoError(t, err)
+			assert.Equal(t, c.cpus, policy.CPUs)
+		}
+		policy, err := connect.Registry{DevicePolicy: 3, AssignmentSetOverride: []byte{3}}.Policy()
+		require.NoError(t, err)
+		assert.Empty(t, policy.CPUs, "the mask is for SpecifiedProcessors")
 	})
 	onFake(t, "209", func(t *testing.T, fake vfiotest.Option) {
 		m, k := alter(t, fake)
@@ -292,6 +407,91 @@ func affinityRows(t *testing.T) {
 	})
 }
 
+// The close processors are those of the device's NUMA node, and all where nothing is known of it.
+func TestCloseProcessors(t *testing.T) {
+	m, k := alter(t)
+	k.set(func(k *altered) { k.online = host.CPUSetOf(0, 1, 2, 3) })
+	r := &rig{TB: t, m: m, dev: m.Open(t, m.E1000E)}
+	for _, c := range []struct {
+		node, cpus string
+		all, one   uint64
+	}{
+		{"-1", "", 0b1111, 0b0001},
+		{"1", "2-3", 0b1100, 0b0100},
+		{"1", "3,8-9", 0b1000, 0b1000},
+		{"1", "", 0b1111, 0b0001},    // it has memory only
+		{"1", "8-9", 0b1111, 0b0001}, // none of them runs
+	} {
+		k.set(func(k *altered) {
+			k.files = map[string]string{
+				"/sys/bus/pci/devices/" + m.E1000E.String() + "/numa_node": c.node + "\n",
+				"/sys/devices/system/node/node1/cpulist":                   c.cpus + "\n",
+			}
+		})
+		r.assign(connect.Policy{Affinity: connect.AllCloseProcessors})
+		assert.Equal(t, c.all, r.messages[4].Translated.Affinity, "node %s: %s", c.node, c.cpus)
+		r.assign(connect.Policy{Affinity: connect.OneCloseProcessor})
+		for _, message := range r.messages {
+			assert.Equal(t, c.one, message.Translated.Affinity, "node %s: %s", c.node, c.cpus)
+		}
+		r.assign(connect.Policy{})
+		assert.EqualValues(t, 0b1111, r.messages[0].Translated.Affinity)
+	}
+	k.set(func(k *altered) { k.files["/sys/devices/system/node/node1/cpulist"] = "x" })
+	_, err := connect.Assign(r.dev, connect.Policy{Affinity: connect.AllCloseProcessors})
+	require.ErrorContains(t, err, "node1/cpulist")
+}
+
+// An interrupt is served in one group of 64 processors.
+func TestPolicyAcrossGroups(t *testing.T) {
+	m, k := alter(t)
+	k.set(func(k *altered) { k.online, _ = host.ParseCPUList("0-95") })
+	r := &rig{TB: t, m: m, dev: m.Open(t, m.E1000E)}
+	across := host.CPUSetOf(3, 70)
+	_, err := connect.Assign(r.dev, connect.Policy{CPUs: across})
+	require.ErrorContains(t, err, "CPUs 3,70 are in processor groups 0 and 1")
+	require.ErrorContains(t, err, "0-63")
+	r.assign(connect.Policy{CPUs: across, Affinity: connect.SpreadMessagesAcrossAllProcessors})
+	for n, message := range r.messages {
+		want := host.CPUSetOf(across.CPUs()[n%2])
+		d := message.Translated
+		assert.Equal(t, want, host.FromGroupMask(int(d.Group), d.Affinity))
+	}
+	r.assign(connect.Policy{})
+	assert.EqualValues(t, 0, r.messages[0].Translated.Group, "of all processors the lowest group")
+	assert.Equal(t, ^uint64(0), r.messages[0].Translated.Affinity)
+}
+
+// Where the host has vectors for the messages and not for the whole table, the rest of the table stays off.
+func TestWholeTableNeedsVectors(t *testing.T) {
+	m := vfiotest.FakeMachine(t, vfiotest.VectorLimit(3))
+	r := open(t, m, m.E1000E, connect.Policy{Kind: pci.KindMSIX, Messages: 2, WholeTable: true})
+	assert.Len(t, r.messages, 2)
+	var fewer *vfio.FewerVectorsError
+	require.ErrorAs(t, r.resources.Shortfall, &fewer)
+	isr, calls := r.reporting(0)
+	r.connect(0, isr)
+	serviced(r, 0, calls)
+	r.raise(3)
+	serviced(r, 0, calls)
+	assert.True(t, r.board.raised(r, 3), "not served")
+}
+
+// Message 0 is connected with the whole rest of the table, or not at all.
+func TestWholeTableThatIsRefusedInPart(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	r := open(t, m, m.E1000E, connect.Policy{Kind: pci.KindMSIX, Messages: 2, WholeTable: true})
+	isr, calls := r.reporting(1)
+	r.connect(1, isr)
+	m.Fake.Fail("DeviceSetIRQs", unix.EIO, 2) // message 0 itself is armed before
+	refused(r, connect.StatusUnsuccessful, r.params(0, never(t)))
+	r.raise(0)
+	serviced(r, 1, calls)
+	isr, calls = r.reporting(0)
+	r.connect(0, isr)
+	serviced(r, 0, calls)
+}
+
 func TestAssignRefuses(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
 		_, err := connect.Assign(nil, connect.Policy{})
@@ -301,6 +501,8 @@ func TestAssignRefuses(t *testing.T) {
 			"no such capability":     {Kind: pci.KindMSIX},
 			"no kind of interrupt":   {Kind: 9},
 			"a limit of -1":          {Messages: -1},
+			"a storm limit of -1":    {StormLimit: -1},
+			"without CPUs; say":      {Affinity: connect.SpecifiedProcessors},
 			"CPU 4000 is not online": {CPUs: host.CPUSetOf(4000)},
 		} {
 			_, err := connect.Assign(r.dev, p)

@@ -79,6 +79,9 @@ func (d *device) newSource(m pci.Message, cpus host.CPUSet, passive bool) (*sour
 		device: d, kind: d.resources.Kind, message: m, latched: m.Translated.Flags.Latched(), chain: newChain(),
 	}
 	s.storm.limit = d.resources.stormLimit
+	if m.Index == 0 {
+		s.firstSpare, s.spares = len(d.resources.messages), d.resources.spares
+	}
 	if passive {
 		s.worker = newWorker()
 	}
@@ -111,11 +114,28 @@ func (d *device) arm(s *source) error {
 		return d.armLine(s)
 	}
 	if len(d.sources) > 0 {
-		return d.vfio.EnableIRQs(index, s.message.Index, []int{s.eventfd.fd})
+		err := s.hand(s.eventfd.fd)
+		if err != nil && s.spares > 0 {
+			_ = s.hand(-1) // it may have got through in part
+		}
+		return err
 	}
-	fds := slices.Repeat([]int{-1}, len(d.resources.messages))
+	fds := slices.Repeat([]int{-1}, len(d.resources.messages)+d.resources.spares)
 	fds[s.message.Index] = s.eventfd.fd
+	for i := range s.spares {
+		fds[len(d.resources.messages)+i] = s.eventfd.fd
+	}
 	return d.vfio.EnableIRQs(index, 0, fds)
+}
+
+// hand gives the kernel an eventfd for the messages of a source whose index is enabled, or takes it back with -1.
+func (s *source) hand(fd int) error {
+	v, index := s.device.vfio, vfio.IndexOf(s.kind)
+	err := v.EnableIRQs(index, s.message.Index, []int{fd})
+	if s.spares > 0 {
+		err = errors.Join(err, v.EnableIRQs(index, s.firstSpare, slices.Repeat([]int{fd}, s.spares)))
+	}
+	return err
 }
 
 // armLine enables the line and makes sure that it is seen if it is asserted already. Not every interrupt controller
@@ -140,7 +160,7 @@ func (d *device) armLine(s *source) error {
 func (d *device) disarm(s *source) error {
 	index := vfio.IndexOf(s.kind)
 	if len(d.sources) > 0 {
-		return d.vfio.EnableIRQs(index, s.message.Index, []int{-1})
+		return s.hand(-1)
 	}
 	return d.vfio.DisableIRQs(index)
 }
@@ -149,11 +169,18 @@ func (d *device) disarm(s *source) error {
 // fraction of one across. It needs root, so it is tried, and the outcome reported.
 func (d *device) steer(s *source) error {
 	h := d.vfio.Host()
-	irq, err := h.FindIRQ(d.vfio.Address(), s.kind, s.message.Index)
-	if err != nil {
-		return err
+	move := func(message int) error {
+		irq, err := h.FindIRQ(d.vfio.Address(), s.kind, message)
+		if err != nil {
+			return err
+		}
+		return h.SetAffinity(irq.Number, s.dispatcher.pinned)
 	}
-	return h.SetAffinity(irq.Number, s.dispatcher.pinned)
+	err := move(s.message.Index)
+	for i := range s.spares {
+		err = errors.Join(err, move(s.firstSpare+i))
+	}
+	return err
 }
 
 // remove disconnects one interrupt. When it returns the service routine is not running and will not be called.

@@ -25,8 +25,8 @@
 //
 // A [ServiceRoutine] is called with its interrupt and its context, and answers whether its device interrupted. It runs
 // under the interrupt's lock and never twice at once, whatever ProcessorEnableMask says: one thread serves all the
-// interrupts of a device that have the same mask. So a slow routine holds up its neighbours; Policy.Spread gives the
-// messages of MSI-X threads on different processors.
+// interrupts of a device that have the same mask. So a slow routine holds up its neighbours;
+// [SpreadMessagesAcrossAllProcessors] gives the messages of MSI-X threads on different processors.
 //
 // Two signals may be served by one call, and a call may come without cause; both are so on Windows. No signal is
 // lost: after the last one the routine is called once more. The routine asks its device what there is to do.
@@ -64,7 +64,8 @@
 // the process while it is assigned, starts at 0x30, and is never 0, which Microsoft's framework takes for "none". A
 // Level is 3 to 11, and Vector/16 for the first 144 vectors, as on x64 Windows. Messages of one MSI descriptor have
 // consecutive vectors and one level. An Irql here masks nothing: it is checked as Windows checks it, and it groups
-// locks. A processor group is 64 Linux CPUs: CPU 70 is bit 6 of group 1.
+// locks. A processor group is 64 Linux CPUs: CPU 70 is bit 6 of group 1, and [Interrupt.GroupAffinity] says where an
+// interrupt is served in these terms. [Registry] makes a Policy of what a Windows machine has stored for a device.
 //
 // # What is decided here
 //

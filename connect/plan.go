@@ -13,8 +13,8 @@ import (
 // kind is 0 for a device without interrupts. A Kind in the policy must be there; CPUs in it that are not in cpus are
 // left out.
 //
-// Two things it cannot know: how many messages the host can really give, and the number of a line that the firmware
-// left without one.
+// Three things it cannot know: how many messages the host can really give, the number of a line that the firmware
+// left without one, and which CPUs are close to the device, for which it takes all.
 func Plan(f *pci.Function, p Policy, cpus host.CPUSet) (pci.ResourceList, pci.Kind, error) {
 	list := pci.ResourceList{InterfaceType: pci.InterfacePCIBus}
 	if !p.CPUs.Empty() {

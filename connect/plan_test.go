@@ -35,7 +35,7 @@ func TestPlanPrefersAsAssignDoes(t *testing.T) {
 		masks   []uint64
 	}{
 		{addressE1000E, connect.Policy{}, pci.KindMSIX, []uint32{0x30, 0x31, 0x32, 0x33, 0x34}, []uint64{14, 14, 14, 14, 14}},
-		{addressE1000E, connect.Policy{Spread: true}, pci.KindMSIX, []uint32{0x30, 0x31, 0x32, 0x33, 0x34}, []uint64{2, 4, 8, 2, 4}},
+		{addressE1000E, connect.Policy{Affinity: connect.SpreadMessagesAcrossAllProcessors}, pci.KindMSIX, []uint32{0x30, 0x31, 0x32, 0x33, 0x34}, []uint64{2, 4, 8, 2, 4}},
 		{addressE1000E, connect.Policy{Messages: 2, CPUs: host.CPUSetOf(0, 3)}, pci.KindMSIX, []uint32{0x30, 0x31}, []uint64{8, 8}},
 		{addressE1000E, connect.Policy{Kind: pci.KindINTx}, pci.KindINTx, []uint32{0x30}, []uint64{14}},
 		{addressEDU, connect.Policy{}, pci.KindMSI, []uint32{0x30}, []uint64{14}},

@@ -1,9 +1,8 @@
 package connect
 
 import (
-	"errors"
 	"fmt"
-	"strings"
+	"slices"
 
 	"github.com/irqbridge/irqbridge/pci"
 	"github.com/irqbridge/irqbridge/vfio/host"
@@ -21,12 +20,15 @@ type Policy struct {
 	// Messages limits the number of messages, 0 for all that there are: MessageNumberLimit of the registry. MSI takes
 	// powers of two only.
 	Messages int
-	// CPUs are the processors that may serve the interrupts: SpecifiedProcessors. Empty for all that are online and
-	// allowed to the process.
+	// WholeTable has the entries of an MSI-X table beyond Messages deliver message 0, as Windows programs them; else they
+	// are off. Each takes a vector of the host all the same: where it has too few, they stay off and Shortfall says so.
+	WholeTable bool
+	// CPUs are the processors that Affinity chooses from. Empty for all that are online and allowed to the process. An
+	// interrupt is served in one processor group, Linux CPUs 64g to 64g+63; CPUs of several groups are refused unless
+	// Affinity spreads the messages over them. Of all CPUs of a larger machine the lowest group is taken.
 	CPUs host.CPUSet
-	// Spread gives each MSI-X message one processor, in turn: SpreadMessagesAcrossAllProcessors. The messages of MSI
-	// have one common mask on Windows, and have it here.
-	Spread bool
+	// Affinity is how the processors are chosen from CPUs: DevicePolicy of the registry. By default all of them.
+	Affinity DevicePolicy
 	// WindowsLimits keeps to the 16 messages that Windows gives a device with MSI; PCI allows 32.
 	WindowsLimits bool
 	// StormLimit is after how many interrupts of the line in a row that no service routine claims it is left masked, see
@@ -37,65 +39,25 @@ type Policy struct {
 	AllowSubsetMask bool
 }
 
-// processors is a set of processors as a descriptor states it: a mask within a group of 64.
-type processors struct {
-	group uint16
-	mask  uint64
-}
-
-func (p processors) cpus() host.CPUSet { return host.FromGroupMask(int(p.group), p.mask) }
-
-// errNoCPU says that no processor is left to run a service routine on.
-var errNoCPU = errors.New("no CPU to serve interrupts on")
-
-// usable returns the processors of a set that can run a thread of this process: online and in its cpuset. An empty set
-// stands for all of these. When none is left the error is errNoCPU and says of each CPU what is wrong with it.
-func usable(h *host.Host, wanted host.CPUSet) (host.CPUSet, error) {
-	online, err := h.OnlineCPUs()
-	if err != nil {
-		return host.CPUSet{}, err
+// check refuses a policy that cannot be followed on any machine.
+func (p Policy) check() error {
+	switch {
+	case p.Messages < 0:
+		return fmt.Errorf("a limit of %d messages; want 1 or more, or 0 for all", p.Messages)
+	case p.StormLimit < 0:
+		return fmt.Errorf("a storm limit of %d; want 1 or more, or 0 for %d", p.StormLimit, defaultStormLimit)
+	case p.Affinity >= AllProcessorsInMachineWhenSteered:
+		return fmt.Errorf("affinity policy %s; want 0 to 5", p.Affinity)
+	case p.Affinity == SpecifiedProcessors && p.CPUs.Empty():
+		return fmt.Errorf("affinity policy %s without CPUs; say which", p.Affinity)
 	}
-	allowed, err := h.AllowedCPUs()
-	if err != nil {
-		return host.CPUSet{}, err
+	groups := p.CPUs.CPUs()
+	for i := range groups {
+		groups[i] /= 64
 	}
-	if wanted.Empty() {
-		wanted = online.And(allowed)
+	if groups = slices.Compact(groups); len(groups) > 1 && p.Affinity != SpreadMessagesAcrossAllProcessors {
+		return fmt.Errorf("CPUs %s are in processor groups %d and %d, and an interrupt is served in one; choose CPUs of "+
+			"one, %d-%d, or spread the messages over them", p.CPUs, groups[0], groups[1], 64*groups[0], 64*groups[0]+63)
 	}
-	if left := wanted.And(online).And(allowed); !left.Empty() {
-		return left, nil
-	}
-	var why []string
-	if absent := wanted.Minus(online); !absent.Empty() {
-		why = append(why, fmt.Sprintf("%s not online, the host has %s", cpuNames(absent), online))
-	}
-	if outside := wanted.And(online).Minus(allowed); !outside.Empty() {
-		why = append(why, fmt.Sprintf("%s outside this process's CPUs, %s", cpuNames(outside), allowed))
-	}
-	return host.CPUSet{}, fmt.Errorf("%w: %s", errNoCPU, strings.Join(why, "; "))
-}
-
-// cpuNames is the subject and verb of a sentence about CPUs.
-func cpuNames(cpus host.CPUSet) string {
-	if cpus.Len() == 1 {
-		return fmt.Sprintf("CPU %s is", cpus)
-	}
-	return fmt.Sprintf("CPUs %s are", cpus)
-}
-
-// affinities chooses the processors of n interrupts from a set that is not empty. All of one interrupt are in one group,
-// as Windows has it: of a set that spans groups the group of the lowest CPU is taken, and with Spread each CPU's own.
-func (p Policy) affinities(cpus host.CPUSet, kind pci.Kind, n int) []processors {
-	list := cpus.CPUs()
-	result := make([]processors, n)
-	for i := range result {
-		if p.Spread && kind == pci.KindMSIX {
-			cpu := list[i%len(list)]
-			result[i] = processors{group: uint16(cpu / 64), mask: 1 << (cpu % 64)}
-			continue
-		}
-		group := list[0] / 64
-		result[i] = processors{group: uint16(group), mask: cpus.GroupMask(group)}
-	}
-	return result
+	return nil
 }

@@ -250,6 +250,8 @@ type altered struct {
 	// config lies over the device's configuration space, count over what the kernel says of interrupt indexes.
 	config map[int]byte
 	count  map[uint32]uint32
+	// files are in place of the fake's, by name.
+	files map[string]string
 	// setIRQs answers VFIO_DEVICE_SET_IRQS in place of the fake when it returns true.
 	setIRQs func(call setIRQs) (int, error, bool)
 	// online and allowed are the machine's processors, where not empty. Pinning to any of them goes well.
@@ -342,7 +344,11 @@ func (k *altered) unmasks() int {
 func (k *altered) ReadFile(name string) ([]byte, error) {
 	k.mu.Lock()
 	online := k.online
+	text, ok := k.files[name]
 	k.mu.Unlock()
+	if ok {
+		return []byte(text), nil
+	}
 	if name == "/sys/devices/system/cpu/online" && !online.Empty() {
 		return []byte(online.List() + "\n"), nil
 	}

@@ -17,6 +17,8 @@ type source struct {
 	kind       pci.Kind
 	message    pci.Message
 	latched    bool
+	firstSpare int // of the entries of the MSI-X table that deliver message 0 too, when this is message 0
+	spares     int
 	eventfd    *eventfd
 	dispatcher *dispatcher
 	slot       int32
@@ -205,7 +207,7 @@ func (s *source) fail(err error) {
 		return
 	}
 	if s.kind != pci.KindINTx {
-		_ = s.device.vfio.EnableIRQs(vfio.IndexOf(s.kind), s.message.Index, []int{-1})
+		_ = s.hand(-1)
 	}
 	for _, i := range *s.chain.Load() {
 		i.report(err)

@@ -123,3 +123,17 @@ func TestIRQBalance(t *testing.T) {
 	tr.file("/proc/712/comm", "irqbalance\n")
 	assert.Equal(t, 712, tr.host().IRQBalance())
 }
+
+func TestNodeCPUs(t *testing.T) {
+	tr := newTree(t)
+	tr.file("/sys/devices/system/node/node1/cpulist", "2-3,8\n")
+	tr.file("/sys/devices/system/node/node2/cpulist", "\n")
+	cpus, err := tr.host().NodeCPUs(1)
+	require.NoError(t, err)
+	assert.Equal(t, CPUSetOf(2, 3, 8), cpus)
+	cpus, err = tr.host().NodeCPUs(2)
+	require.NoError(t, err)
+	assert.True(t, cpus.Empty(), "it has memory only")
+	_, err = tr.host().NodeCPUs(3)
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+}

@@ -16,6 +16,11 @@ func (h *Host) OnlineCPUs() (CPUSet, error) {
 	return h.readCPUList(name)
 }
 
+// NodeCPUs returns the CPUs of a NUMA node, online or not; a node that has memory only has none.
+func (h *Host) NodeCPUs(node int) (CPUSet, error) {
+	return h.readCPUList(fmt.Sprintf("/sys/devices/system/node/node%d/cpulist", node))
+}
+
 // AllowedCPUs returns the CPUs that the calling thread may run on: the process's own, unless this thread was pinned.
 func (h *Host) AllowedCPUs() (CPUSet, error) {
 	cpus, err := h.os.ThreadAffinity()

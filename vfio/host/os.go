@@ -14,7 +14,7 @@ import "io/fs"
 //	/sys/kernel/iommu_groups/N/devices and N/name, /sys/module/vfio/parameters/enable_unsafe_noiommu_mode
 //	the link /sys/dev/char/MAJOR:MINOR, and whether /dev/iommu and /dev/vfio/devices/vfioN are there
 //	/sys/kernel/irq/N/type, /proc/interrupts, /proc/irq/N/{smp_affinity_list,effective_affinity_list}
-//	/sys/devices/system/cpu/online, /proc/self/cgroup and the cpuset it names
+//	/sys/devices/system/cpu/online, /sys/devices/system/node/nodeN/cpulist, /proc/self/cgroup and the cpuset it names
 //	/sys/class/block, /sys/class/net, /sys/class/nvme, /sys/class/nvme-subsystem (links, and dev, flags and holders
 //	    below them), /sys/fs/btrfs, /sys/class/tty/console/active and the links beside it, /proc/self/mountinfo, /proc/swaps
 //	/proc/PID/comm and the links /proc/PID/fd/N

@@ -89,7 +89,10 @@ kernel signals in place of the device, which proves the way from the eventfd to 
 
 // policy reads the flags that choose interrupts. Its errors are the command line's.
 func (o *connectOptions) policy() (connect.Policy, error) {
-	p := connect.Policy{Messages: o.messages, Spread: o.spread}
+	p := connect.Policy{Messages: o.messages}
+	if o.spread {
+		p.Affinity = connect.SpreadMessagesAcrossAllProcessors
+	}
 	var err error
 	switch {
 	case o.messages < 0:

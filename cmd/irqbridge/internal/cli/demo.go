@@ -39,7 +39,7 @@ func (a *app) demo(ctx context.Context) error {
 		return err
 	}
 	network := demonstration{
-		address: pci.Address{Device: 5}, policy: connect.Policy{Spread: true},
+		address: pci.Address{Device: 5}, policy: connect.Policy{Affinity: connect.SpreadMessagesAcrossAllProcessors},
 		descriptors: "2. What does 0000:00:05.0 ask for, and what is it given and connected by?  (irqbridge show; here with --spread)",
 		result:      fmt.Sprintf("3. Each message raised %d times by a register of the device  (irqbridge bind, connect --spread --raise %d)", demoRaises, demoRaises),
 	}
