@@ -20,6 +20,7 @@ func TestConformance(t *testing.T) {
 	t.Run("I", disconnectRows)
 	t.Run("J", passiveRows)
 	t.Run("K", dpcRows)
+	t.Run("L", activeRows)
 	t.Run("M", assignRows)
 	t.Run("N", affinityRows)
 	t.Run("O", stormRows)

@@ -192,6 +192,7 @@ func (d *device) attach(i *Interrupt, m pci.Message, p *Parameters, cpus host.CP
 	}
 	i.source = s
 	*p.InterruptObject = i
+	s.active.Store(1)
 	s.chain.add(i)
 	if err = s.start(); err == nil {
 		if err = d.arm(s); err != nil {
@@ -233,10 +234,28 @@ func (s *source) join(i *Interrupt, p *Parameters) error {
 	i.source = s
 	*p.InterruptObject = i
 	s.chain.add(i)
+	if err := s.activated(); err != nil {
+		i.bar()
+		s.chain.drop(i)
+		return hostRefused(s.message, err)
+	}
 	if err := s.err.Load(); err != nil {
 		i.report(*err) // silenced just now, perhaps without having seen this member
 	}
 	return nil
+}
+
+// checkVersion refuses parameters for an interrupt that were made for another kind of connection.
+func checkVersion(version uint32, i *Interrupt, op string) error {
+	if version == VersionFullySpecified || version == VersionFullySpecifiedGroup {
+		return nil
+	}
+	return &BugCheckError{
+		Code:       PNPDetectedFatalError,
+		Parameters: [4]uint64{9, uint64(version)},
+		Interrupt:  i,
+		Reason:     fmt.Sprintf("%s: Version %d for an interrupt that was connected with 1 or 4", op, version),
+	}
 }
 
 // Disconnect is IoDisconnectInterruptEx: it takes a service routine away. When it returns the routine is not running
@@ -258,13 +277,8 @@ func Disconnect(p *DisconnectParameters) error {
 		return err
 	}
 	i := p.ConnectionContext
-	if p.Version != VersionFullySpecified && p.Version != VersionFullySpecifiedGroup {
-		return &BugCheckError{
-			Code:       PNPDetectedFatalError,
-			Parameters: [4]uint64{9, uint64(p.Version)},
-			Interrupt:  i,
-			Reason:     fmt.Sprintf("disconnect with Version %d of an interrupt that was connected with 1 or 4", p.Version),
-		}
+	if err := checkVersion(p.Version, i, op); err != nil {
+		return err
 	}
 	if i == nil || i.source == nil {
 		return &StatusError{Status: StatusInvalidParameter, Op: op, Reason: "ConnectionContext is no connected interrupt"}

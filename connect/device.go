@@ -190,8 +190,12 @@ func (d *device) remove(i *Interrupt) error {
 	s.chain.drop(i)
 	i.lock.part()
 	if s.chain.has(s.owns) {
-		return nil
+		if i.activity == inactive {
+			return nil
+		}
+		return s.deactivated()
 	}
+	s.active.Store(0)
 	// Those who serve it let go first, so that they neither unmask nor silence what is disabled here.
 	s.stop()
 	delete(d.sources, s.message.Index)

@@ -183,6 +183,19 @@ func disconnectRows(t *testing.T) {
 		r.connect(0, isr)
 		serviced(r, 0, calls)
 	})
+	onMachine(t, "166", func(t *testing.T, m *vfiotest.Machine) {
+		for _, kind := range []pci.Kind{pci.KindINTx, pci.KindMSI} {
+			r := edu(t, m, kind)
+			i := r.connect(0, never(t))
+			require.NoError(t, reportInactive(i))
+			r.disconnect(i)
+			assert.False(t, r.enabled())
+			isr, calls := r.reporting(0)
+			r.connect(0, isr)
+			serviced(r, 0, calls)
+			r.close()
+		}
+	})
 	onMachine(t, "167", func(t *testing.T, m *vfiotest.Machine) {
 		r := e1000e(t, m)
 		ran := make(chan struct{}, 1)

@@ -24,8 +24,13 @@ type Interrupt struct {
 	disconnected bool
 	private      SpinLock
 
-	calls  atomic.Uint64
-	claims atomic.Uint64
+	// These two are guarded by lock, too. resumedAt is the kernel's count when the interrupt was resumed.
+	activity  activity
+	resumedAt uint64
+
+	calls   atomic.Uint64
+	claims  atomic.Uint64
+	dropped atomic.Uint64
 	// The source's counts when this interrupt joined it.
 	firesBefore     uint64
 	unclaimedBefore uint64
@@ -48,6 +53,10 @@ type Stats struct {
 	// UnclaimedWalks is how often nobody in the source's chain claimed. Many of them on a line mean that another device
 	// asserts it, or that the routine does not recognise its own.
 	UnclaimedWalks uint64
+	// DroppedInactive is how often the service routine was not called because the interrupt was inactive: once for each
+	// event, in which the kernel's signals may have come together, and in a chain of messages once for each pass. A line
+	// is masked while nobody is active, so it makes no events then.
+	DroppedInactive uint64
 }
 
 // Stats reads the counters. It is not for service routines: it reads a file of /proc for Fires.
@@ -57,10 +66,11 @@ func (i *Interrupt) Stats() Stats {
 		fires = i.firesBefore
 	}
 	return Stats{
-		Fires:          fires - i.firesBefore,
-		Calls:          i.calls.Load(),
-		Claimed:        i.claims.Load(),
-		UnclaimedWalks: i.source.unclaimed.Load() - i.unclaimedBefore,
+		Fires:           fires - i.firesBefore,
+		Calls:           i.calls.Load(),
+		Claimed:         i.claims.Load(),
+		UnclaimedWalks:  i.source.unclaimed.Load() - i.unclaimedBefore,
+		DroppedInactive: i.dropped.Load(),
 	}
 }
 

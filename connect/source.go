@@ -31,6 +31,11 @@ type source struct {
 	unclaimed atomic.Uint64
 	storm     storm // of a line
 
+	// active counts the connected interrupts that are active. It changes under gate, together with the line's mask. The
+	// gate is taken under an interrupt lock, and nothing is taken under it.
+	gate   sync.Mutex
+	active atomic.Int32
+
 	steered atomic.Pointer[error] // what came of moving the host IRQ to the dispatcher's CPUs
 }
 
@@ -60,7 +65,7 @@ func (s *source) owns(i *Interrupt) bool { return i.source == s }
 type outcome uint8
 
 const (
-	skipped  outcome = iota // nobody was called: the interrupt is being disconnected
+	skipped  outcome = iota // nobody was called: the interrupt is inactive or being disconnected
 	declined                // returned false
 	claimed                 // returned true
 	crashed                 // panicked; the source has been silenced
@@ -95,12 +100,12 @@ func (s *source) serve(t *thread) {
 		t.handOn()
 	}
 	switch o {
-	case skipped, crashed:
+	case crashed:
 		return // a line stays masked
 	case declined:
 		s.unclaimed.Add(1)
 	}
-	if s.kind == pci.KindINTx && !s.storm.walked(s, chain, o) {
+	if s.kind == pci.KindINTx && (o == skipped || !s.storm.walked(s, chain, o)) {
 		_ = s.unmask() // which reports its own failure
 	}
 }
@@ -161,19 +166,29 @@ func (s *source) walkLatched(t *thread, chain []*Interrupt) outcome {
 // unmask tells the kernel, which masked the line before it signalled, that the line was served. If the line is still
 // asserted the kernel signals again at once, and the eventfd makes a new event. Messages have no such rule: the
 // kernel answers ENOTTY. A failure silences the source.
+//
+// The line stays masked when nobody is active. Otherwise it is unmasked also if nobody was called: one member may have
+// left, or become inactive, just before its turn, when another had come, or become active, after its own.
 func (s *source) unmask() error {
+	if s.active.Load() == 0 {
+		return nil
+	}
 	err := s.device.vfio.UnmaskIRQ(vfio.INTx)
 	if err != nil {
 		s.fail(fmt.Errorf("the line of %s stays masked after service; disconnect it and connect again: %w",
 			s.device.vfio.Address(), err))
+		return err
 	}
-	return err
+	if s.active.Load() == 0 {
+		s.remask()
+	}
+	return nil
 }
 
 // service calls the interrupt's routine under its lock.
 func (i *Interrupt) service(t *thread) (o outcome) {
 	i.lock.acquire(t.tid) // never recursive: no routine runs on this thread now
-	if i.disconnected {
+	if i.disconnected || i.activity != active && !i.due() {
 		i.lock.release()
 		return skipped
 	}

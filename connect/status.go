@@ -70,10 +70,11 @@ func (s Status) Error() string { return s.String() }
 // Success is the NT_SUCCESS macro: success and informational values are not negative as an int32.
 func (s Status) Success() bool { return int32(s) >= 0 }
 
-// StatusError is the error of [Connect] and [Disconnect], and of an interrupt's calls that they forbid.
+// StatusError is the error of [Connect] and [Disconnect], of [ReportActive] and [ReportInactive], and of an interrupt's
+// calls that they forbid.
 type StatusError struct {
 	Status Status
-	// Op is the call in lower case: "connect", "disconnect", "rearm".
+	// Op is the call in lower case: "connect", "disconnect", "report active", "rearm".
 	Op string
 	// Reason says in words what was refused and what to do about it.
 	Reason string
@@ -126,8 +127,8 @@ const (
 	SpinLockAlreadyOwned uint32 = 0xF
 	// SpinLockNotOwned is SPIN_LOCK_NOT_OWNED: a thread released a lock that it does not hold.
 	SpinLockNotOwned uint32 = 0x10
-	// PNPDetectedFatalError is PNP_DETECTED_FATAL_ERROR: parameter 1 is 9 for a disconnect of the wrong Version,
-	// parameter 2 the Version.
+	// PNPDetectedFatalError is PNP_DETECTED_FATAL_ERROR: parameter 1 is 9 for a disconnect, and here also for
+	// a report, of the wrong Version, parameter 2 the Version.
 	PNPDetectedFatalError uint32 = 0xCA
 	// HardwareInterruptStorm is HARDWARE_INTERRUPT_STORM: parameters 1 to 3 are the addresses of the service routine, of
 	// its context (0 where that is no pointer) and of the interrupt object, parameter 4 is 1 for an unchained interrupt
