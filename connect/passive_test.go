@@ -61,8 +61,8 @@ func passiveRows(t *testing.T) {
 			eventually(t, "the line is unmasked", func() bool { return !r.silenced() })
 		}
 	})
-	t.Run("170b", func(t *testing.T) {
-		m, k := alter(t)
+	onFake(t, "170b", func(t *testing.T, fake vfiotest.Option) {
+		m, k := alter(t, fake)
 		r := edu(t, m, pci.KindINTx)
 		inside, goOn := make(chan struct{}), make(chan struct{})
 		i := r.connect(0, func(*connect.Interrupt, any) bool {
