@@ -165,6 +165,42 @@ func Example_page() {
 	// Output: 0000:00:04.0 intx 0 (vector 0x30) for cause 1
 }
 
+// A whole driver for whoever has no use for the names of Windows: one routine for all messages of a device, or its line.
+func ExampleConnectMessages() {
+	kernel := vfiotest.NewKernel()
+	defer kernel.Shutdown()
+	dev := openEDU(kernel)
+	defer dev.Close()
+	registers, err := dev.BAR(0)
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	resources, err := connect.Assign(dev, connect.Policy{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	served := make(chan int, 1)
+	messages, err := connect.ConnectMessages(resources, nil, func(message int) bool {
+		status, err := registers.Read32(eduInterruptStatus)
+		if err != nil || status == 0 || registers.Write32(eduInterruptAcknowledge, status) != nil {
+			return false // not this device
+		}
+		served <- message
+		return true
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer messages.Disconnect()
+
+	if err := registers.Write32(eduInterruptRaise, 1); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("message", <-served, "of", messages.Interrupts()[0])
+	// Output: message 0 of 0000:00:04.0 msi 0 (vector 0x30)
+}
+
 // Synchronize runs a function that no service routine of the interrupt interrupts.
 func ExampleInterrupt_Synchronize() {
 	kernel := vfiotest.NewKernel()
