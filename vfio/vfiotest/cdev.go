@@ -157,12 +157,8 @@ func (k *Kernel) DeviceAttachIOMMUFDPT(fd int, arg []byte) error {
 		return err
 	}
 	attach := uapi.Take[uapi.DeviceAttachIOMMUFDPT](arg)
-	const pasid = 1 // VFIO_DEVICE_ATTACH_PASID
-	switch {
-	case attach.Argsz < uapi.DeviceAttachIOMMUFDPTMinSize || attach.Flags&^pasid != 0:
+	if attach.Argsz < uapi.DeviceAttachIOMMUFDPTMinSize || attach.Flags != 0 { // these devices have no PASIDs
 		return unix.EINVAL
-	case attach.Flags&pasid != 0:
-		return unix.EOPNOTSUPP // these devices have none
 	}
 	var table *pageTable
 	switch target := f.iommufd.objects[attach.PtID].(type) {
@@ -223,12 +219,17 @@ func (k *Kernel) DeviceDetachIOMMUFDPT(fd int, arg []byte) error {
 		return err
 	}
 	detach := uapi.Take[uapi.DeviceDetachIOMMUFDPT](arg)
-	const pasid = 1 // VFIO_DEVICE_DETACH_PASID
+	const (
+		pasid    = 1  // VFIO_DEVICE_DETACH_PASID
+		withRoom = 12 // the structure with the field for it
+	)
 	switch {
 	case detach.Argsz < uapi.DeviceDetachIOMMUFDPTMinSize || detach.Flags&^pasid != 0:
 		return unix.EINVAL
+	case detach.Flags&pasid != 0 && detach.Argsz < withRoom:
+		return unix.EINVAL
 	case detach.Flags&pasid != 0:
-		return unix.EOPNOTSUPP
+		return nil // it was not attached
 	}
 	f.detach()
 	return nil

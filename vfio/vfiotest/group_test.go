@@ -149,8 +149,10 @@ func TestDeviceKeepsGroup(t *testing.T) {
 		r, e := openEDU(t, m), newEvent(t)
 		node := fmt.Sprintf("/dev/vfio/%d", deviceGroup(t, m))
 		for _, fd := range []*int{&r.group, &r.container} {
-			require.NoError(t, r.k.Close(*fd))
-			*fd = -1
+			if *fd >= 0 {
+				require.NoError(t, r.k.Close(*fd))
+				*fd = -1
+			}
 		}
 		r.enable(intx, 0, e.fd)
 		r.write(eduRaise, 1)
@@ -176,7 +178,8 @@ func TestDeviceKeepsGroup(t *testing.T) {
 // Two descriptors of one device are one device.
 func TestSecondDescriptor(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
-		r, e := openEDU(t, m), newEvent(t)
+		m.Bind(t, m.EDU)
+		r, e := openByGroup(t, m, m.EDU), newEvent(t)
 		second, err := r.k.GroupGetDeviceFD(r.group, r.address.String())
 		require.NoError(t, err)
 		r.enable(intx, 0, e.fd)

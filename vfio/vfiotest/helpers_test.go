@@ -161,7 +161,8 @@ type raw struct {
 	k       vfio.Kernel
 	address pci.Address
 
-	container, group, device int
+	container, group, device int // container is the iommufd, and group -1, where the device was opened by its own node
+	ioas                     uint32
 	bar                      uapi.Mapping
 }
 
@@ -172,13 +173,29 @@ func openRaw(t *testing.T, m *vfiotest.Machine, a pci.Address) *raw {
 	return openBound(t, m, a)
 }
 
-// openBound opens a device that is bound to vfio-pci.
+// openBound opens a device that is bound to vfio-pci, in the machine's way.
 func openBound(t *testing.T, m *vfiotest.Machine, a pci.Address) *raw {
+	t.Helper()
+	if m.Backend == vfio.BackendIOMMUFD {
+		return openByNode(t, m, a)
+	}
+	return openByGroup(t, m, a)
+}
+
+// newRaw is a device that is not open yet.
+func newRaw(t *testing.T, m *vfiotest.Machine, a pci.Address) *raw {
+	t.Helper()
+	r := &raw{t: t, m: m, k: m.Kernel, address: a, container: -1, group: -1, device: -1}
+	t.Cleanup(r.close)
+	return r
+}
+
+// openByGroup opens a device that is bound to vfio-pci through its group.
+func openByGroup(t *testing.T, m *vfiotest.Machine, a pci.Address) *raw {
 	t.Helper()
 	d, err := m.Host.Device(a)
 	require.NoError(t, err)
-	r := &raw{t: t, m: m, k: m.Kernel, address: a, container: -1, group: -1, device: -1}
-	t.Cleanup(r.close)
+	r := newRaw(t, m, a)
 	r.container, err = r.k.Open("/dev/vfio/vfio")
 	require.NoError(t, err)
 	r.group = openGroup(t, m, d.Group)
@@ -186,6 +203,19 @@ func openBound(t *testing.T, m *vfiotest.Machine, a pci.Address) *raw {
 	require.NoError(t, r.k.SetIOMMU(r.container, uapi.Type1v2IOMMU))
 	r.device, err = r.k.GroupGetDeviceFD(r.group, a.String())
 	require.NoError(t, err)
+	return r
+}
+
+// openByNode opens a device that is bound to vfio-pci by its own node, in an iommufd and an address space of its own.
+func openByNode(t *testing.T, m *vfiotest.Machine, a pci.Address) *raw {
+	t.Helper()
+	r := newRaw(t, m, a)
+	r.container = openIOMMUFD(t, m)
+	r.device = openNode(t, m, a)
+	_, err := r.bind(r.container)
+	require.NoError(t, err)
+	r.ioas = newIOAS(t, m, r.container)
+	require.NoError(t, r.attach(&r.ioas))
 	return r
 }
 

@@ -57,7 +57,8 @@ func TestInfo(t *testing.T) {
 // The rule of argsz: at least the first version of a structure; more is fine; what does not fit is not written.
 func TestArgsz(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
-		r := openRaw(t, m, m.E1000E)
+		m.Bind(t, m.E1000E)
+		r := openByGroup(t, m, m.E1000E)
 		calls := []struct {
 			name    string
 			minimum int

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio"
 	"github.com/irqbridge/irqbridge/vfio/vfiotest"
 )
 
@@ -234,11 +235,17 @@ func TestINTxSwap(t *testing.T) {
 func TestINTxShared(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
 		m.Bind(t, m.BridgeE1000)
-		one := openRaw(t, m, m.BridgeEDU)
-		fd, err := m.Kernel.GroupGetDeviceFD(one.group, m.BridgeE1000.String())
+		one, two := openRaw(t, m, m.BridgeEDU), newRaw(t, m, m.BridgeE1000)
+		var err error
+		if m.Backend == vfio.BackendIOMMUFD { // in one iommufd and one address space
+			two.device = openNode(t, m, m.BridgeE1000)
+			_, err = two.bind(one.container)
+			require.NoError(t, err)
+			err = two.attach(&one.ioas)
+		} else {
+			two.device, err = m.Kernel.GroupGetDeviceFD(one.group, m.BridgeE1000.String())
+		}
 		require.NoError(t, err)
-		two := &raw{t: t, m: m, k: m.Kernel, address: m.BridgeE1000, container: -1, group: -1, device: fd}
-		t.Cleanup(two.close)
 
 		e1, e2 := newEvent(t), newEvent(t)
 		one.enable(intx, 0, e1.fd)

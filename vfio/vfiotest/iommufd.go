@@ -165,10 +165,12 @@ func (k *Kernel) IOASAlloc(fd int, arg []byte) error {
 func (k *Kernel) IOASIOVARanges(fd int, arg []byte, ranges []uapi.IOMMUIOVARange) error {
 	f, query, err := enterIOMMUFD[uapi.IOMMUIOASIOVARanges](k, "IOASIOVARanges", fd, arg)
 	defer k.mu.Unlock()
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case query.Reserved != 0:
+	}
+	query.NumIovas = uint32(len(ranges))
+	uapi.Put(arg, query)
+	if query.Reserved != 0 {
 		return unix.EOPNOTSUPP
 	}
 	s, ok := f.objects[query.IoasID].(*ioas)
@@ -291,8 +293,9 @@ func (k *Kernel) IOASUnmap(fd int, arg []byte) error {
 		return unix.ENOENT
 	}
 	last := m.Iova + m.Length - 1
+	everything := m.Iova == 0 && m.Length == math.MaxUint64
 	switch {
-	case m.Iova == 0 && m.Length == math.MaxUint64:
+	case everything:
 		last = math.MaxUint64
 	case m.Iova == math.MaxUint64 || m.Length == math.MaxUint64:
 		return unix.EOVERFLOW
@@ -309,6 +312,9 @@ func (k *Kernel) IOASUnmap(fd int, arg []byte) error {
 			return unix.ENOENT
 		}
 		to++
+	}
+	if from == to && !everything {
+		return unix.ENOENT
 	}
 	m.Length = s.unmap(from, to)
 	uapi.Put(arg, m)

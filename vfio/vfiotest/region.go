@@ -164,12 +164,18 @@ func (k *Kernel) Mmap(fd int, offset int64, length int) (uapi.Mapping, error) {
 	}
 	page := int64(os.Getpagesize())
 	f, err := lookup[*deviceFile](k, fd)
-	_, unbound := k.files[fd].(*cdevFile)
+	if err != nil && !errors.Is(err, unix.EBADF) {
+		switch k.files[fd].(type) {
+		case *cdevFile: // which is not bound
+		case *iommufdFile:
+			err = unix.ENXIO
+		default: // cannot be mapped
+			err = unix.ENODEV
+		}
+	}
 	switch {
-	case errors.Is(err, unix.EBADF), err != nil && unbound:
+	case err != nil:
 		return nil, err
-	case err != nil: // other files of VFIO cannot be mapped
-		return nil, unix.ENODEV
 	case offset < 0 || offset%page != 0 || length <= 0 || offset>>regionShift > uapi.PCIBAR5RegionIndex:
 		return nil, unix.EINVAL
 	}

@@ -196,7 +196,8 @@ func TestIOBAR(t *testing.T) {
 // Only devices have data.
 func TestAccessToOtherFiles(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
-		r := openRaw(t, m, m.EDU)
+		m.Bind(t, m.EDU)
+		r := openByGroup(t, m, m.EDU)
 		for name, fd := range map[string]int{"container": r.container, "group": r.group} {
 			_, err := r.k.Pread(fd, make([]byte, 4), 0)
 			assert.Equal(t, "EINVAL", errno(err), name)
