@@ -16,7 +16,8 @@ import (
 // interrupt must have been assigned to the device by [Assign]; Vector, Irql, InterruptMode, Group and
 // ProcessorEnableMask must be those of its descriptor.
 //
-// The service routine can run before Connect returns; *InterruptObject is set before. Program the device to interrupt
+// The service routine can run before Connect returns; *InterruptObject is set before, on Windows perhaps after. On the page
+// the code for a failure is left out: there is nothing to disconnect then. Program the device to interrupt
 // only after Connect has returned, and stop it before [Disconnect].
 //
 // The error is a [*StatusError] with one of the statuses of this package, or a [*BugCheckError] when Connect is called

@@ -125,8 +125,17 @@
 //   - "The system provides for each interrupt a descriptor" is not so for MSI: n messages have one. Expand makes n.
 //   - CmResourceTypeMessageInterrupt does not exist. Type is CmResourceTypeInterrupt for lines and messages, and the
 //     list holds other resources too.
+//   - A raw descriptor has the same shape as a translated one and gives wrong values without complaint. Here they are two
+//     types.
+//   - SpinLock = NULL is not for "most drivers" but for those whose service routines share no data.
+//   - The mapping of a message without the flag latched is LevelSensitive, which no message is. FromDescriptor refuses it.
+//   - Its example stores the interrupt in devExt->IntObj, which its comment calls deviceExtension->IntObj, and leaves the
+//     failure to the reader. The example "page" of this package is complete.
 //   - STATUS_INVALID_PARAMETER_10 means the mask, the tenth argument of the older IoConnectInterrupt and not the tenth
 //     member of the structure.
+//
+// The pages that it leads to have their own, which are told where they matter: at the versions, at the members of
+// [Parameters] and [DisconnectParameters], at [ServiceRoutine], and at Policy.WindowsLimits.
 //
 // # Rows that cannot hold
 //

@@ -110,7 +110,8 @@ func Example() {
 }
 
 // The code of the page, member by member. In C the two branches read two members of a union; in Go a translated
-// descriptor has the same fields for both. FullySpecified does all that depends on intResource.
+// descriptor has the same fields for both. FullySpecified does all that depends on intResource. What the page calls
+// deviceExtension in its comment and devExt in its code is devExt here.
 func Example_page() {
 	kernel := vfiotest.NewKernel()
 	defer kernel.Shutdown()

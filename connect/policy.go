@@ -29,7 +29,8 @@ type Policy struct {
 	CPUs host.CPUSet
 	// Affinity is how the processors are chosen from CPUs: DevicePolicy of the registry. By default all of them.
 	Affinity DevicePolicy
-	// WindowsLimits keeps to the 16 messages that Windows gives a device with MSI; PCI allows 32.
+	// WindowsLimits keeps to the 16 messages that Windows gives a device with MSI. Its pages say that this is all that the
+	// capability can express; PCI allows 32.
 	WindowsLimits bool
 	// StormLimit is after how many interrupts of the line in a row that no service routine claims it is left masked, see
 	// [Interrupt.Rearm]; 0 is 1000. Messages are not limited: each is one write of the device.

@@ -123,7 +123,8 @@ func (s ShareDisposition) String() string {
 // have flags of their own in the same two bytes.
 type InterruptFlags uint16
 
-// The interrupt flags of wdm.h. Level-sensitive is the absence of InterruptLatched.
+// The interrupt flags of wdm.h. Level-sensitive is the absence of InterruptLatched. The page of IO_RESOURCE_DESCRIPTOR tells of
+// secondary interrupts in the words for wake hints; that of CM_PARTIAL_RESOURCE_DESCRIPTOR has both right.
 const (
 	InterruptLatched        InterruptFlags = 0x0001 // edge-triggered, as all messages are
 	InterruptMessage        InterruptFlags = 0x0002 // message-signaled

@@ -34,7 +34,8 @@ type PartialList[D Descriptor] struct {
 	// Descriptors are all that the list has, those of no interest among them, such as ResourceDevicePrivate.
 	Descriptors []D
 
-	// Data follows the list when its last descriptor is of type ResourceDeviceSpecific. The size of the data is in that
+	// Data follows the list when its last descriptor is of type ResourceDeviceSpecific, and is to be skipped to find the
+	// next list, which the loop on the page of CM_RESOURCE_LIST forgets. The size of the data is in that
 	// descriptor: low word in Level, high word in Group.
 	Data []byte
 }
