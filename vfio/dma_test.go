@@ -1,9 +1,14 @@
 package vfio_test
 
 import (
+	"fmt"
 	"io"
 	"math"
 	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -96,6 +101,304 @@ func TestAllocDMA(t *testing.T) {
 		assert.ErrorIs(t, b.View(func([]byte) { assert.Fail(t, "called") }), os.ErrClosed)
 		assert.Equal(t, uint64(page), b.IOVA(), "what was known stays readable")
 	})
+}
+
+// Where a buffer goes is up to the options.
+func TestAllocDMAOptions(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		d := m.Open(t, m.EDU)
+		at := func(size int, opts ...vfio.DMAOption) uint64 {
+			t.Helper()
+			b, err := d.AllocDMA(size, opts...)
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, b.Close()) })
+			return b.IOVA()
+		}
+		assert.Equal(t, uint64(0x1000), at(0x2000))
+		assert.Equal(t, uint64(0x4000), at(0x2000), "a page is left free between two")
+		assert.Equal(t, uint64(0x10000), at(0x2000, vfio.AlignIOVA(0x10000)))
+		assert.Equal(t, uint64(0x7000), at(0x2000, vfio.AddressBits(28)))
+		assert.Equal(t, uint64(0xa000), at(0x2000, vfio.AlignIOVA(1)), "never less than a page")
+		assert.Equal(t, uint64(0), at(0x1000, vfio.AtIOVA(0), vfio.AddressBits(12)), "whoever wants 0 gets it")
+		assert.Equal(t, uint64(0x12000), at(0x1000, vfio.AtIOVA(0x12000)), "and may go without the free page")
+		assert.Equal(t, uint64(0x7f_ffff_f000), at(0x1000, vfio.AtIOVA(0x7f_ffff_f000)), "the last there is")
+
+		fails := func(want error, text string, size int, opts ...vfio.DMAOption) {
+			t.Helper()
+			b, err := d.AllocDMA(size, opts...)
+			assert.Nil(t, b)
+			assert.ErrorIs(t, err, want)
+			assert.ErrorContains(t, err, text)
+		}
+		fails(unix.EINVAL, "one byte or more", 0)
+		fails(unix.EINVAL, "one byte or more", -1)
+		fails(unix.EINVAL, "not that much memory", math.MaxInt)
+		fails(unix.ENOSPC, "no 274877906944 bytes are free at a multiple of 0x4000000000, up to 0x7fffffffff, of "+
+			"[0x0-0xfedfffff 0xfef00000-0x7fffffffff]", 1<<38, vfio.AlignIOVA(1<<38), vfio.AddressBits(39))
+		fails(unix.ENOSPC, "close buffers, or use smaller ones", 0x2000, vfio.AddressBits(13))
+		fails(unix.EINVAL, "an address has 1 to 64 bits, not 0", 1, vfio.AddressBits(0))
+		fails(unix.EINVAL, "an address has 1 to 64 bits, not 65", 1, vfio.AddressBits(65))
+		fails(unix.EINVAL, "the alignment 3 is not a power of two", 1, vfio.AlignIOVA(3))
+		fails(unix.EINVAL, "the alignment 0 is not a power of two", 1, vfio.AlignIOVA(0))
+		fails(unix.EINVAL, "address 0x800 is not a multiple of 0x1000", 1, vfio.AtIOVA(0x800))
+		fails(unix.EINVAL, "end behind address 0xffff, the device's last", 0x2000, vfio.AtIOVA(0xf000), vfio.AddressBits(16))
+		fails(unix.EINVAL, "0xfee00000-0xfee00fff is not within what can be mapped: [0x0-0xfedfffff 0xfef00000-0x7fffffffff]; "+
+			"choose an address of these, or none", 1, vfio.AtIOVA(0xfee0_0000))
+		fails(unix.EINVAL, "is not within what can be mapped", 1, vfio.AtIOVA(0x80_0000_0000))
+		fails(unix.EINVAL, "the device's last", 0x2000, vfio.AtIOVA(math.MaxUint64-0xfff))
+		fails(unix.EEXIST, "0x11000-0x12fff overlaps the buffer at 0x10000-0x11fff; choose another address, or none", 0x2000, vfio.AtIOVA(0x11000))
+		fails(unix.EINVAL, "3000 bytes are not the size of a huge page", 1, vfio.HugePages(3000))
+		fails(unix.EINVAL, "-4096 bytes are not the size of a huge page", 1, vfio.HugePages(-4096))
+		fails(unix.EINVAL, "the host has no huge pages of this size; see those that it has: ls /sys/kernel/mm/hugepages", 1, vfio.HugePages(8192))
+		fails(unix.ENOMEM, "the host's pool has not enough free huge pages of this size; "+
+			"add some: echo N > /sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages", 1, vfio.HugePages(1<<30))
+		assert.Equal(t, uint64(0xd000), at(0x1000, vfio.AddressBits(28)), "what failed has taken nothing")
+	})
+}
+
+// What a buffer that is closed had is free again.
+func TestClosedAddressesAreFree(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		d := m.Open(t, m.EDU)
+		for range 3 {
+			b, err := d.AllocDMA(4096)
+			require.NoError(t, err)
+			assert.Equal(t, uint64(0x1000), b.IOVA())
+			require.NoError(t, b.Close())
+		}
+	})
+}
+
+// A buffer is closed with its device, and the device does not wait for those who use it.
+func TestDeviceClosesBuffers(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		d := m.Open(t, m.EDU)
+		b, err := d.AllocDMA(4096)
+		require.NoError(t, err)
+		other, err := d.AllocDMA(4096)
+		require.NoError(t, err)
+		require.NoError(t, b.View(func(p []byte) {
+			require.NoError(t, d.Close())
+			p[0] = 1 // still there, and it is nobody else's
+			assert.ErrorIs(t, b.Store8(0, 1), os.ErrClosed)
+			assert.ErrorIs(t, b.View(func([]byte) {}), os.ErrClosed)
+		}))
+		_, err = other.Load8(0)
+		assert.ErrorIs(t, err, os.ErrClosed)
+		require.NoError(t, other.Close())
+		require.NoError(t, b.Close())
+		_, err = d.AllocDMA(4096)
+		assert.ErrorIs(t, err, os.ErrClosed)
+	})
+}
+
+// An address space was never asked for when the device is closed.
+func TestIOVARangesAfterClose(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		d := m.Open(t, m.EDU)
+		require.NoError(t, d.Close())
+		_, err := d.IOVARanges()
+		assert.ErrorIs(t, err, os.ErrClosed)
+		assert.ErrorContains(t, err, "describe the IOMMU")
+	})
+}
+
+// Everybody may use and close a buffer at once.
+func TestDMAConcurrency(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		d := m.Open(t, m.EDU)
+		for range 20 {
+			b, err := d.AllocDMA(4096)
+			require.NoError(t, err)
+			var users sync.WaitGroup
+			for i := range 4 {
+				users.Go(func() {
+					for {
+						err := b.Store32(4*i, 1)
+						if err == nil {
+							err = b.View(func(p []byte) { p[100+i]++ })
+						}
+						if err != nil {
+							assert.ErrorIs(t, err, os.ErrClosed)
+							return
+						}
+						runtime.Gosched()
+					}
+				})
+			}
+			users.Go(func() { assert.NoError(t, b.Close()) })
+			users.Go(func() { assert.NoError(t, b.Close()) })
+			users.Wait()
+		}
+	})
+}
+
+// Whatever step fails, nothing is left of it.
+func TestAllocDMAFailures(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	d := m.Open(t, m.EDU)
+	m.Fake.Fail("IOMMUGetInfo", unix.EIO, 1)
+	_, err := d.AllocDMA(4096)
+	assert.ErrorIs(t, err, unix.EIO)
+	m.Fake.Fail("IOMMUGetInfo", unix.EIO, 1)
+	_, err = d.IOVARanges()
+	assert.ErrorIs(t, err, unix.EIO)
+
+	m.Fake.Fail("Allocate", unix.ENOMEM, 1)
+	_, err = d.AllocDMA(4096)
+	assert.ErrorIs(t, err, unix.ENOMEM)
+	assert.EqualError(t, err, "0000:00:04.0: map 4096 bytes for DMA: cannot allocate memory: the process cannot have so much memory; "+
+		"see ulimit -v, /proc/sys/vm/overcommit_memory and memory.max of the cgroup in /proc/self/cgroup")
+	m.Fake.Fail("Allocate", unix.EPERM, 1)
+	_, err = d.AllocDMA(4096)
+	assert.EqualError(t, err, "0000:00:04.0: map 4096 bytes for DMA: operation not permitted")
+	m.Fake.Fail("IOMMUMapDMA", unix.EIO, 1)
+	_, err = d.AllocDMA(4096)
+	assert.EqualError(t, err, "0000:00:04.0: map 4096 bytes for DMA: input/output error")
+
+	b, err := d.AllocDMA(4096)
+	require.NoError(t, err)
+	assert.Equal(t, uint64(0x1000), b.IOVA(), "the address is free")
+	m.Fake.Fail("IOMMUUnmapDMA", unix.EIO, 1)
+	err = b.Close()
+	assert.EqualError(t, err, "0000:00:04.0: unmap DMA buffer 0x1000-0x1fff: input/output error")
+	require.NoError(t, b.Close())
+	b, err = d.AllocDMA(4096)
+	require.NoError(t, err)
+	assert.Equal(t, uint64(0x3000), b.IOVA(), "the device may still reach what was at the first")
+	m.Fake.Fail("IOMMUUnmapDMA", unix.EIO, 1)
+	assert.ErrorIs(t, d.Close(), unix.EIO)
+	_, err = b.Load8(0)
+	assert.ErrorIs(t, err, os.ErrClosed)
+}
+
+// The limit of locked memory is said, with what is locked and what is needed.
+func TestMemlock(t *testing.T) {
+	const message = "cannot allocate memory: a device's memory is locked, and this process may lock 64 KiB (RLIMIT_MEMLOCK); " +
+		"%d KiB are locked, 64 KiB more are needed; raise the limit: ulimit -l %d, LimitMEMLOCK= in a systemd unit"
+	check := func(t *testing.T, d *vfio.Device, lockedBefore int) {
+		t.Helper()
+		b, err := d.AllocDMA(4096)
+		require.NoError(t, err)
+		_, err = d.AllocDMA(64 << 10)
+		assert.ErrorIs(t, err, unix.ENOMEM)
+		assert.ErrorContains(t, err, fmt.Sprintf(message, lockedBefore+4, lockedBefore+68))
+		require.NoError(t, b.Close())
+	}
+	if os.Getenv("IRQBRIDGE_VM") == "" {
+		m := vfiotest.FakeMachine(t, vfiotest.MemlockLimit(64<<10))
+		d := m.Open(t, m.EDU)
+		check(t, d, 0)
+		b, err := d.AllocDMA(64 << 10)
+		require.NoError(t, err)
+		require.NoError(t, b.Close())
+		return
+	}
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		d := m.Open(t, m.EDU)
+		var before unix.Rlimit
+		require.NoError(t, unix.Getrlimit(unix.RLIMIT_MEMLOCK, &before))
+		require.NoError(t, unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: 64 << 10, Max: before.Max}))
+		defer func() { require.NoError(t, unix.Setrlimit(unix.RLIMIT_MEMLOCK, &before)) }()
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer setCapability(t, unix.CAP_IPC_LOCK, true)
+		setCapability(t, unix.CAP_IPC_LOCK, false)
+		check(t, d, 0)
+	})
+}
+
+// setCapability gives the calling thread an effective capability that it is permitted, or takes it.
+func setCapability(t *testing.T, capability int, on bool) {
+	t.Helper()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	require.NoError(t, unix.Capget(&header, &data[0]))
+	if on {
+		data[capability/32].Effective |= 1 << (capability % 32)
+	} else {
+		data[capability/32].Effective &^= 1 << (capability % 32)
+	}
+	require.NoError(t, unix.Capset(&header, &data[0]))
+}
+
+// Open, map a lot, close, ten times: nothing is left.
+func TestNothingIsLeft(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		size := 32 << 20 // on the fake, which takes it from whoever runs the test
+		if m.Real {
+			size = 64 << 20
+			if total := statusOf(t, "/proc/meminfo", "MemTotal:"); total >= 3<<30 {
+				size = 1 << 30
+			}
+		}
+		t.Logf("%d MiB each time", size>>20)
+		m.Bind(t, m.EDU)
+		measure := func() (files, locked, large int) {
+			l, err := m.Kernel.LockedMemory()
+			require.NoError(t, err)
+			return openFiles(t), int(l.Locked), mappingsOf(t, size)
+		}
+		round := func(closeBuffer bool) {
+			d, err := vfio.Open(m.EDU, m.Options()...)
+			require.NoError(t, err)
+			b, err := d.AllocDMA(size)
+			require.NoError(t, err)
+			l, err := m.Kernel.LockedMemory()
+			require.NoError(t, err)
+			assert.GreaterOrEqual(t, l.Locked, uint64(size))
+			assert.Positive(t, mappingsOf(t, size))
+			if closeBuffer {
+				require.NoError(t, b.Close())
+			}
+			require.NoError(t, d.Close())
+		}
+		round(true) // what the runtime opens once, such as its epoll, is not ours
+		files, locked, large := measure()
+		resident := statusOf(t, "/proc/self/status", "RssAnon:")
+		for i := range 10 {
+			round(i%2 == 0)
+		}
+		filesAfter, lockedAfter, largeAfter := measure()
+		assert.Equal(t, files, filesAfter, "descriptors")
+		assert.Equal(t, locked, lockedAfter, "locked memory")
+		assert.Equal(t, large, largeAfter, "mappings")
+		assert.Less(t, statusOf(t, "/proc/self/status", "RssAnon:"), resident+size/2, "memory")
+	})
+}
+
+// statusOf is a size in bytes that a file of procfs gives in kB.
+func statusOf(t *testing.T, file, name string) int {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == name {
+			n, err := strconv.Atoi(f[1])
+			require.NoError(t, err)
+			return n << 10
+		}
+	}
+	require.Fail(t, name+" is not in "+file)
+	return 0
+}
+
+// mappingsOf counts the process' anonymous mappings that may be read and written and have size bytes or more.
+func mappingsOf(t *testing.T, size int) int {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/maps")
+	require.NoError(t, err)
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		var first, last uint64
+		var access string
+		_, err := fmt.Sscanf(line, "%x-%x %s", &first, &last, &access)
+		require.NoError(t, err)
+		if access == "rw-p" && last-first >= uint64(size) {
+			n++
+		}
+	}
+	return n
 }
 
 // Registers of edu's DMA engine, and its own memory.

@@ -108,7 +108,7 @@ type Memory interface {
 // LockedMemory is what the kernel counts of a process' memory that cannot be paged out, in bytes. Memory mapped for DMA
 // counts as long as it is mapped; with a container the process' own count is what is held against the limit.
 type LockedMemory struct {
-	Locked    uint64 // VmLck of /proc/self/status
+	Locked    uint64 // VmLck of /proc/PID/status
 	Limit     uint64 // the soft limit RLIMIT_MEMLOCK; the largest uint64 for none
-	Unlimited bool   // the process has CAP_IPC_LOCK, and the limit does not apply to it
+	Unlimited bool   // the calling thread has CAP_IPC_LOCK, and the limit does not apply to it
 }

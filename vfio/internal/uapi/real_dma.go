@@ -39,7 +39,7 @@ func (realKernel) LockedMemory() (LockedMemory, error) {
 	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil {
 		return LockedMemory{}, err
 	}
-	status, err := os.ReadFile("/proc/self/status")
+	status, err := os.ReadFile("/proc/thread-self/status") // capabilities are a thread's
 	if err != nil {
 		return LockedMemory{}, err
 	}
@@ -48,7 +48,7 @@ func (realKernel) LockedMemory() (LockedMemory, error) {
 	return m, nil
 }
 
-// decodeLocked reads VmLck and CapEff of /proc/self/status.
+// decodeLocked reads VmLck and CapEff of a thread's status in procfs.
 func decodeLocked(status []byte) LockedMemory {
 	var m LockedMemory
 	for lines := bufio.NewScanner(bytes.NewReader(status)); lines.Scan(); {
