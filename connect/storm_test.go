@@ -119,6 +119,49 @@ func TestStormOfClaims(t *testing.T) {
 	})
 }
 
+// A passive-level routine has storms too.
+func TestStormAtPassiveLevel(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		r := open(t, m, m.EDU, connect.Policy{Kind: pci.KindINTx, StormLimit: 20})
+		reports := make(chan error, 1)
+		r.resources.OnError(func(_ *connect.Interrupt, err error) { reports <- err })
+		var calls atomic.Int64
+		i := r.connect(0, storming(&calls, noneOf), passive)
+		r.raise(0)
+		for n := range int64(2) {
+			bugCheck(t, received(t, reports), connect.HardwareInterruptStorm)
+			assert.Equal(t, 20*(n+1), calls.Load())
+			require.NoError(t, i.Rearm())
+		}
+		received(t, reports)
+	})
+}
+
+// A line that is inactive when its storm is ended stays masked until it is active, and the other way round.
+func TestStormWhileInactive(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		r := open(t, m, m.EDU, connect.Policy{Kind: pci.KindINTx, StormLimit: 20})
+		reports := make(chan error, 1)
+		r.resources.OnError(func(_ *connect.Interrupt, err error) { reports <- err })
+		var calls atomic.Int64
+		i := r.connect(0, storming(&calls, noneOf))
+		r.raise(0)
+		received(t, reports)
+		require.NoError(t, reportInactive(i))
+		require.NoError(t, i.Rearm())
+		i.Synchronize(func() bool { assert.EqualValues(t, 20, calls.Load(), "inactive"); return true })
+		require.NoError(t, reportActive(i))
+		received(t, reports)
+		assert.EqualValues(t, 40, calls.Load())
+		require.NoError(t, reportInactive(i))
+		require.NoError(t, reportActive(i))
+		i.Synchronize(func() bool { assert.EqualValues(t, 40, calls.Load(), "silenced"); return true })
+		require.NoError(t, i.Rearm())
+		received(t, reports)
+		assert.EqualValues(t, 60, calls.Load())
+	})
+}
+
 // Whoever disconnects while the storm is being noticed is in nobody's way.
 func TestDisconnectInAStorm(t *testing.T) {
 	m := vfiotest.FakeMachine(t)
