@@ -21,7 +21,7 @@
 // Version of IoConnectInterruptEx", bit for bit: it never fails and never refuses. [Connect] refuses: what it is asked
 // for must be what was assigned. A driver ends in the opposite order: quiet the device, [Disconnect], close the device.
 //
-// [ConnectMessages] is the steps from the loop on in one call, for one routine that gets the message number.
+// [Resources.ConnectMessages] is the steps from the loop on in one call, for one routine that gets the message number.
 //
 // # Service routines
 //

@@ -167,7 +167,7 @@ func Example_page() {
 }
 
 // A whole driver for whoever has no use for the names of Windows: one routine for all messages of a device, or its line.
-func ExampleConnectMessages() {
+func ExampleResources_ConnectMessages() {
 	kernel := vfiotest.NewKernel()
 	defer kernel.Shutdown()
 	dev := openEDU(kernel)
@@ -182,7 +182,7 @@ func ExampleConnectMessages() {
 		log.Fatal(err)
 	}
 	served := make(chan int, 1)
-	messages, err := connect.ConnectMessages(resources, nil, func(message int) bool {
+	messages, err := resources.ConnectMessages(nil, func(message int) bool {
 		status, err := registers.Read32(eduInterruptStatus)
 		if err != nil || status == 0 || registers.Write32(eduInterruptAcknowledge, status) != nil {
 			return false // not this device

@@ -13,7 +13,7 @@ import (
 // at once.
 type MessageServiceRoutine func(message int) bool
 
-// Messages are all interrupts of a device, connected to one routine by [ConnectMessages].
+// Messages are all interrupts of a device, connected to one routine by [Resources.ConnectMessages].
 type Messages struct {
 	interrupts []*Interrupt
 
@@ -31,7 +31,7 @@ type Messages struct {
 //
 // All of them are connected or, after an error, which is that of Connect, none. The first message can arrive before
 // ConnectMessages returns. A device without interrupts is a [*StatusError] with StatusNotFound.
-func ConnectMessages(r *Resources, lock *SpinLock, routine MessageServiceRoutine) (*Messages, error) {
+func (r *Resources) ConnectMessages(lock *SpinLock, routine MessageServiceRoutine) (*Messages, error) {
 	if r == nil {
 		return nil, refuse(StatusInvalidParameter, "no resources; Assign gives them")
 	}

@@ -32,7 +32,7 @@ func TestConnectMessages(t *testing.T) {
 				r := open(t, m, c.address, c.policy)
 				var connected atomic.Pointer[connect.Messages]
 				served := make(chan int, 8)
-				messages, err := connect.ConnectMessages(r.resources, nil, func(message int) bool {
+				messages, err := r.resources.ConnectMessages(nil, func(message int) bool {
 					if !r.serve(message) {
 						return false
 					}
@@ -75,7 +75,7 @@ func TestConnectMessagesWithALock(t *testing.T) {
 			calls.Add(1)
 			inside.Add(-1)
 		}
-		messages, err := connect.ConnectMessages(r.resources, &lock, func(int) bool { enter(); return true })
+		messages, err := r.resources.ConnectMessages(&lock, func(int) bool { enter(); return true })
 		require.NoError(t, err)
 		for range 200 {
 			for n, i := range messages.Interrupts() {
@@ -95,14 +95,14 @@ func TestConnectMessagesIsAllOrNothing(t *testing.T) {
 	before := takeFootprint(t)
 	r := open(t, m, m.E1000E, connect.Policy{})
 	m.Fake.Fail("DeviceSetIRQs", unix.EIO, 4) // message 3
-	messages, err := connect.ConnectMessages(r.resources, nil, func(int) bool { return true })
+	messages, err := r.resources.ConnectMessages(nil, func(int) bool { return true })
 	require.ErrorIs(t, err, unix.EIO)
 	require.ErrorIs(t, err, connect.StatusUnsuccessful)
 	assert.Nil(t, messages)
 	assert.False(t, r.enabled())
-	messages, err = connect.ConnectMessages(r.resources, nil, func(int) bool { return true })
+	messages, err = r.resources.ConnectMessages(nil, func(int) bool { return true })
 	require.NoError(t, err)
-	_, err = connect.ConnectMessages(r.resources, nil, func(int) bool { return true })
+	_, err = r.resources.ConnectMessages(nil, func(int) bool { return true })
 	require.ErrorIs(t, err, connect.StatusInvalidParameter, "they are exclusive")
 	r.trigger(0)
 	eventually(t, "those of before go on", func() bool { return messages.Interrupts()[0].Stats().Calls == 1 })
@@ -116,14 +116,14 @@ func TestConnectMessagesRefuses(t *testing.T) {
 	none, err := connect.Assign(m.Open(t, m.TestDev), connect.Policy{})
 	require.NoError(t, err)
 	routine := func(int) bool { return true }
-	_, err = connect.ConnectMessages(none, nil, routine)
+	_, err = none.ConnectMessages(nil, routine)
 	require.ErrorIs(t, err, connect.StatusNotFound)
-	_, err = connect.ConnectMessages(nil, nil, routine)
+	_, err = (*connect.Resources)(nil).ConnectMessages(nil, routine)
 	require.ErrorIs(t, err, connect.StatusInvalidParameter)
 	r := edu(t, m, pci.KindMSI)
-	_, err = connect.ConnectMessages(r.resources, nil, nil)
+	_, err = r.resources.ConnectMessages(nil, nil)
 	require.ErrorIs(t, err, connect.StatusInvalidParameter)
 	require.NoError(t, r.resources.Release())
-	_, err = connect.ConnectMessages(r.resources, nil, routine)
+	_, err = r.resources.ConnectMessages(nil, routine)
 	require.ErrorIs(t, err, connect.StatusNotFound)
 }
