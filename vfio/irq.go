@@ -309,7 +309,7 @@ func (e *OpError) explainEnable() {
 		e.Remedy = "use MSI or MSI-X, or unbind the driver of the other device on the line (see /proc/interrupts)"
 	case errors.Is(e.Err, unix.ENOSPC):
 		e.Cause = "the host is out of interrupt vectors"
-		e.Remedy = "ask for fewer vectors"
+		e.Remedy = "ask for fewer vectors; x86 has about 200 for each CPU, which all devices share"
 	case errors.Is(e.Err, unix.EINVAL):
 		e.Cause = "a descriptor is not an eventfd, or the device is powered down or has memory decoding off"
 		e.Remedy = "check the descriptors, COMMAND bit 1 in config space and power_state in sysfs"

@@ -3,8 +3,10 @@ package vfio_test
 import (
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -190,4 +192,75 @@ func TestOneMessageOfMSIWithoutRemapping(t *testing.T) {
 		require.NoError(t, d.EnableIRQs(vfio.MSI, 0, fds[:1]))
 		loopback(t, d, vfio.MSI, fds[:1])
 	})
+}
+
+// vectorsPerCPU is how many vectors x86 has for devices on each CPU, at most: 256, without the 32 of exceptions and those of
+// the kernel itself.
+const vectorsPerCPU = 200
+
+// TestTwoThousandVectors arms all the messages that a device can have with one call, and finds each where it belongs. In
+// the virtual machine it takes IRQBRIDGE_VM_DEVICES=more, and IRQBRIDGE_VM_CPUS=12 for the host to have so many vectors.
+func TestTwoThousandVectors(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		if _, err := m.Host.Device(m.Vectors); m.Real && err != nil {
+			t.Skip("this machine has no device with so many")
+		}
+		d := m.Open(t, m.Vectors)
+		const messages = 2048
+		info, err := d.IRQ(vfio.MSIX)
+		require.NoError(t, err)
+		require.Equal(t, messages, info.Count)
+		fds := newEventFDs(t, messages)
+		begin := time.Now()
+		err = d.EnableIRQs(vfio.MSIX, 0, fds)
+		t.Logf("enabled on %d CPUs in %v", m.CPUs.Len(), time.Since(begin))
+		if m.Real && m.CPUs.Len()*vectorsPerCPU < messages {
+			outOfVectors(t, d, fds, err)
+			return
+		}
+		require.NoError(t, err)
+		begin = time.Now()
+		require.NoError(t, d.TriggerIRQ(vfio.MSIX, 0, messages))
+		for v, fd := range fds {
+			require.Equal(t, uint64(1), wait(t, fd), "vector %d", v)
+		}
+		t.Logf("triggered with one call, and counted, in %v", time.Since(begin))
+		begin = time.Now()
+		loopback(t, d, vfio.MSIX, fds)
+		t.Logf("triggered and counted one by one in %v", time.Since(begin))
+		_, err = m.Host.FindIRQ(m.Vectors, pci.KindMSIX, messages-1)
+		require.NoError(t, err)
+		begin = time.Now()
+		require.NoError(t, d.DisableIRQs(vfio.MSIX))
+		t.Logf("disabled in %v", time.Since(begin))
+	}, vfiotest.MoreDevices())
+}
+
+// TestOutOfVectors: the host says that it has not enough, and not how many it has.
+func TestOutOfVectors(t *testing.T) {
+	for _, v := range []vfiotest.Version{vfiotest.V6_1, vfiotest.Newest} {
+		m := vfiotest.FakeMachine(t, vfiotest.Personality(v), vfiotest.MoreDevices(), vfiotest.ArmedLimit(400))
+		d := m.Open(t, m.Vectors)
+		fds := newEventFDs(t, 2048)
+		outOfVectors(t, d, fds, d.EnableIRQs(vfio.MSIX, 0, fds))
+	}
+}
+
+// outOfVectors goes on where all of a device's messages were too many for the host.
+func outOfVectors(t *testing.T, d *vfio.Device, fds []int, err error) {
+	t.Helper()
+	t.Log(err)
+	require.ErrorIs(t, err, unix.ENOSPC)
+	require.ErrorContains(t, err, "enable MSI-X: no space left on device: the host is out of interrupt vectors; ask for fewer vectors")
+	_, _, enabled := d.EnabledIRQs()
+	require.False(t, enabled)
+	assert.Zero(t, command(t, d)&uint8(pci.CommandBusMaster))
+
+	// Without eventfds they take no vectors, so that only the arming shows the shortage.
+	require.NoError(t, d.EnableIRQs(vfio.MSIX, 0, slices.Repeat([]int{-1}, len(fds))))
+	require.NoError(t, d.EnableIRQs(vfio.MSIX, 0, fds[:200]))
+	err = d.EnableIRQs(vfio.MSIX, 200, fds[200:])
+	require.ErrorIs(t, err, unix.ENOSPC)
+	loopback(t, d, vfio.MSIX, fds[:200])
+	require.ErrorContains(t, d.TriggerIRQ(vfio.MSIX, 200, 1), "has no eventfd")
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	_ "embed" // the configuration spaces
 	"fmt"
+	"slices"
 
 	"github.com/irqbridge/irqbridge/pci"
 )
@@ -12,6 +13,11 @@ import (
 //
 //go:embed devices/machine.txt
 var machineConfigs []byte
+
+// moreConfigs are those of the devices that it has on demand.
+//
+//go:embed devices/more.txt
+var moreConfigs []byte
 
 // design is what the configuration space of a device does not tell.
 type design struct {
@@ -43,6 +49,7 @@ var designs = map[string]design{
 	"0000:00:08.0": {group: 5, bars: [6]barSize{{size: 16 * kilobyte}}},
 	"0000:00:09.0": {group: 6, bars: [6]barSize{{size: 256}}, reset: resetPM},
 	"0000:00:0a.0": {group: 7, bars: [6]barSize{{size: 4 * kilobyte}, {size: 256, io: true}}},
+	"0000:00:0b.0": {group: 9, bars: [6]barSize{{size: 64 * kilobyte}}, reset: resetFLR},
 	"0000:00:1f.0": {group: 8}, // the ISA bridge, SATA and SMBus of the chipset
 	"0000:00:1f.2": {group: 8, bars: [6]barSize{4: {size: 32, io: true}, 5: {size: 4 * kilobyte}}},
 	"0000:00:1f.3": {group: 8, bars: [6]barSize{4: {size: 64, io: true}}},
@@ -52,13 +59,10 @@ var designs = map[string]design{
 
 // boot makes the machine as it is after boot.
 func (k *Kernel) boot() {
-	dumps, err := pci.ReadDump(bytes.NewReader(machineConfigs))
-	if err != nil {
-		panic(fmt.Sprintf("vfiotest: devices/machine.txt: %v", err)) // part of the program
-	}
 	k.drivers = newDrivers()
-	for _, dump := range dumps {
-		k.functions = append(k.functions, k.newFunction(dump))
+	k.plug(machineConfigs)
+	if k.moreDevices {
+		k.plug(moreConfigs)
 	}
 	for _, f := range k.functions {
 		switch f.address {
@@ -78,13 +82,25 @@ func (k *Kernel) boot() {
 	}
 }
 
+// plug adds devices to the machine.
+func (k *Kernel) plug(configs []byte) {
+	dumps, err := pci.ReadDump(bytes.NewReader(configs))
+	if err != nil {
+		panic(fmt.Sprintf("vfiotest: devices: %v", err)) // part of the program
+	}
+	for _, dump := range dumps {
+		k.functions = append(k.functions, k.newFunction(dump))
+	}
+	slices.SortFunc(k.functions, func(a, b *function) int { return a.address.Compare(b.address) })
+}
+
 // newFunction makes a device from its configuration space and its design.
 func (k *Kernel) newFunction(dump pci.Dump) *function {
 	d := designs[dump.Address.String()]
 	f := &function{kernel: k, address: dump.Address, bars: d.bars, reset: d.reset, vfioDev: -1}
 	decoded, err := pci.Decode(dump.Config)
 	if err != nil {
-		panic(fmt.Sprintf("vfiotest: devices/machine.txt: %v: %v", dump.Address, err)) // part of the program
+		panic(fmt.Sprintf("vfiotest: devices: %v: %v", dump.Address, err)) // part of the program
 	}
 	size := legacySize
 	for _, c := range decoded.Capabilities {

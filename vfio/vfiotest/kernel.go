@@ -54,6 +54,13 @@ func MemlockLimit(bytes uint64) Option { return func(k *Kernel) { k.memlock = by
 // /dev/iommu and /dev/vfio/devices/vfioN are there. It goes with [Newest].
 func WithIOMMUFD() Option { return func(k *Kernel) { k.iommufd = true } }
 
+// ArmedLimit makes a host that has only n interrupt vectors for all the messages that have an eventfd. x86 takes a vector
+// for a message of MSI-X no sooner than that: it can be enabled without, and then not armed (ENOSPC).
+func ArmedLimit(n int) Option { return func(k *Kernel) { k.armedLimit = n } }
+
+// MoreDevices adds the devices that few tests need: see Machine.
+func MoreDevices() Option { return func(k *Kernel) { k.moreDevices = true } }
+
 // NodeMode has the opening of /dev/vfio/GROUP, or of a device's own node, fail with errno, as EACCES when only root may open it.
 func NodeMode(errno unix.Errno) Option { return func(k *Kernel) { k.nodeErrno = errno } }
 
@@ -76,7 +83,9 @@ type Kernel struct {
 	withoutIOMMU     bool
 	withoutRemapping bool
 	unsafeInterrupts bool
-	vectorLimit      int    // 0: none
+	vectorLimit      int // 0: none
+	armedLimit       int // 0: none
+	moreDevices      bool
 	memlock          uint64 // 0: no limit
 	iommufd          bool
 	nodeErrno        unix.Errno

@@ -21,6 +21,7 @@ var (
 	addressXHCI        = pci.Address{Device: 0x08}
 	addressBridge      = pci.Address{Device: 0x09}
 	addressTestDev     = pci.Address{Device: 0x0a}
+	addressVectors     = pci.Address{Device: 0x0b}
 	addressBridgeEDU   = pci.Address{Bus: 1, Device: 0x01}
 	addressBridgeE1000 = pci.Address{Bus: 1, Device: 0x05}
 )
@@ -46,15 +47,17 @@ type Machine struct {
 	BridgeEDU   pci.Address // edu
 	BridgeE1000 pci.Address // e1000: a line only; bound to the driver e1000
 	TestDev     pci.Address // pci-testdev: no interrupts at all
+	// Only with MoreDevices, or scripts/vm's --devices more.
+	Vectors pci.Address // nvme: 2048 MSI-X messages
 
 	CPUs host.CPUSet // the CPUs that threads and interrupts can be placed on
 }
 
 // Run calls f as a subtest on every machine that is at hand: "fake/6.1", "fake/newest" and "fake/own" or, inside the virtual
 // machine of scripts/vm, "real". Of a kernel with iommufd, which "own" is, the real one has two: "real/iommufd" and "real/group",
-// by the way in which devices are opened. Each call has a fake of its own; the real machine is left as it was found by those
+// by the way in which devices are opened. Each call has a fake of its own, with the options; the real machine is left as it was found by those
 // that use [Machine.Open].
-func Run(t *testing.T, f func(t *testing.T, m *Machine)) {
+func Run(t *testing.T, f func(t *testing.T, m *Machine), opts ...Option) {
 	t.Helper()
 	if name := os.Getenv(virtualMachineEnv); name != "" {
 		t.Run("real", func(t *testing.T) {
@@ -75,9 +78,11 @@ func Run(t *testing.T, f func(t *testing.T, m *Machine)) {
 	}
 	t.Run("fake", func(t *testing.T) {
 		for _, v := range []Version{V6_1, Newest} {
-			t.Run(v.String(), func(t *testing.T) { f(t, FakeMachine(t, Personality(v))) })
+			t.Run(v.String(), func(t *testing.T) { f(t, FakeMachine(t, append([]Option{Personality(v)}, opts...)...)) })
 		}
-		t.Run("own", func(t *testing.T) { f(t, FakeMachine(t, Personality(Newest), WithIOMMUFD())) })
+		t.Run("own", func(t *testing.T) {
+			f(t, FakeMachine(t, append([]Option{Personality(Newest), WithIOMMUFD()}, opts...)...))
+		})
 	})
 }
 
@@ -130,6 +135,7 @@ func newMachine(t *testing.T, k vfio.Kernel) *Machine {
 		Kernel: k, Host: h, CPUs: cpus, Backend: backend,
 		EDU: addressEDU, EDU2: addressEDU2, E1000E: addressE1000E, NVMe: addressNVMe, XHCI: addressXHCI, Bridge: addressBridge,
 		BridgeEDU: addressBridgeEDU, BridgeE1000: addressBridgeE1000, TestDev: addressTestDev,
+		Vectors: addressVectors,
 	}
 }
 

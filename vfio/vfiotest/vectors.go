@@ -128,6 +128,10 @@ func (d *device) arm(n, fd int) error {
 	if err != nil {
 		return err
 	}
+	if limit := f.kernel.armedLimit; limit > 0 && f.kernel.armedMessages() >= limit {
+		taken.put()
+		return unix.ENOSPC
+	}
 	v.trigger = taken
 	name := fmt.Sprintf("vfio-msi[%d](%v)", n, f.address)
 	if d.live == uapi.PCIMSIXIRQIndex {
@@ -140,6 +144,22 @@ func (d *device) arm(n, fd int) error {
 	})
 	f.mask(n, false)
 	return nil
+}
+
+// armedMessages is how many messages of all devices have an eventfd.
+func (k *Kernel) armedMessages() int {
+	n := 0
+	for _, f := range k.functions {
+		if f.device == nil {
+			continue
+		}
+		for _, v := range f.device.vectors {
+			if v.trigger != nil {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // disarm takes the eventfd of a message away.
