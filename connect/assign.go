@@ -34,7 +34,7 @@ type Resources struct {
 // give all the messages, the device gets exactly one, and if not even that, the line. A device without interrupts
 // gets an empty list. With a Kind in the policy there is no fall-back to another kind.
 //
-// How many messages a host can give is only known by enabling them. So Assign enables them without triggers and
+// How many messages a host can give is only known by enabling them with an eventfd. So Assign does that, and
 // disables them at once: the device keeps no vectors until the first Connect, which can then still fail if
 // somebody else took them meanwhile. The device must not have interrupts enabled through its own methods.
 //
@@ -210,7 +210,13 @@ func (d *device) probe(f *pci.Function, o option, r *Resources) (given bool, err
 		return true, nil
 	}
 	index := vfio.IndexOf(o.kind)
-	err = d.vfio.EnableIRQs(index, 0, slices.Repeat([]int{-1}, o.n))
+	// With an eventfd, of which nobody waits for signals: x86 takes no vector for a message that has none.
+	e, err := newEventFD()
+	if err != nil {
+		return false, err
+	}
+	defer e.close()
+	err = d.vfio.EnableIRQs(index, 0, slices.Repeat([]int{e.fd}, o.n))
 	var fewer *vfio.FewerVectorsError
 	if errors.As(err, &fewer) || errors.Is(err, unix.ENOSPC) {
 		if r.Shortfall == nil {

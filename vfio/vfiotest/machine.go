@@ -55,8 +55,8 @@ type Machine struct {
 
 // Run calls f as a subtest on every machine that is at hand: "fake/6.1", "fake/newest" and "fake/own" or, inside the virtual
 // machine of scripts/vm, "real". Of a kernel with iommufd, which "own" is, the real one has two: "real/iommufd" and "real/group",
-// by the way in which devices are opened. Each call has a fake of its own, with the options; the real machine is left as it was found by those
-// that use [Machine.Open].
+// by the way in which devices are opened. Each call has a fake of its own, with the options; the real machine is left as it
+// was found by those that use [Machine.Open].
 func Run(t *testing.T, f func(t *testing.T, m *Machine), opts ...Option) {
 	t.Helper()
 	if name := os.Getenv(virtualMachineEnv); name != "" {
