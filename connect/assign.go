@@ -25,6 +25,7 @@ type Resources struct {
 	Shortfall error
 
 	messages    []pci.Message
+	line        *line // a modelled one, nil for others
 	allowSubset bool
 	stormLimit  int
 	spares      int // entries of the MSI-X table after the messages, which deliver message 0
@@ -252,9 +253,15 @@ func (d *device) translate(r *Resources, p Policy) error {
 	if err != nil {
 		return err
 	}
+	irq := 0
+	if p.ModelSharedLines && r.Kind == pci.KindINTx {
+		if irq, err = d.hostLine(); err != nil {
+			return err
+		}
+	}
 	d.unassign()
 	for i, to := range p.affinities(cpus, r.Kind, len(r.Raw)) {
-		t, ok := translate(r.Raw[i], to, &vectors)
+		t, ok := r.translate(r.Raw[i], to, irq)
 		if !ok {
 			r.release()
 			return errors.New("all interrupt vectors of the process are assigned; release some")
@@ -265,9 +272,26 @@ func (d *device) translate(r *Resources, p Policy) error {
 	return nil
 }
 
+// translate gives one raw descriptor a vector of the process: that of the host's interrupt irq if the line is modelled,
+// for which irq is not 0.
+func (r *Resources) translate(raw pci.RawDescriptor, to processors, irq int) (_ pci.TranslatedDescriptor, ok bool) {
+	if irq == 0 {
+		return translate(raw, to, &vectors)
+	}
+	if r.line, ok = takeLine(r.Device.Host(), irq); !ok {
+		return pci.TranslatedDescriptor{}, false
+	}
+	return describe(raw, to, r.line.vector), true
+}
+
 // translate gives one raw descriptor a vector of the table, with its level, and processors. ok is false when the table is full.
 func translate(raw pci.RawDescriptor, to processors, table *vectorTable) (_ pci.TranslatedDescriptor, ok bool) {
 	first, ok := table.alloc(uint32(max(1, raw.MessageCount)))
+	return describe(raw, to, first), ok
+}
+
+// describe is the translated descriptor of a raw one, with its first vector, the level of that, and processors.
+func describe(raw pci.RawDescriptor, to processors, first uint32) pci.TranslatedDescriptor {
 	return pci.TranslatedDescriptor{
 		Type:     raw.Type,
 		Share:    raw.Share,
@@ -276,11 +300,15 @@ func translate(raw pci.RawDescriptor, to processors, table *vectorTable) (_ pci.
 		Group:    to.group,
 		Vector:   first,
 		Affinity: to.mask,
-	}, ok
+	}
 }
 
 // release gives the vectors back.
 func (r *Resources) release() {
+	if r.line != nil {
+		r.line.release()
+		r.line, r.messages = nil, nil
+	}
 	for _, m := range r.messages {
 		vectors.release(m.Translated.Vector, 1)
 	}

@@ -9,9 +9,8 @@ import (
 // chain holds the interrupts that are connected to one vector, in the order in which they were connected. Those who
 // walk it load the list, which is replaced and never changed.
 type chain struct {
-	// mu is held while a member joins or leaves: a modelled line has the members of several devices. It is taken after
-	// the mu of one device and never under an interrupt lock, so whoever holds it waits for service routines at most,
-	// and they do not take it.
+	// mu is held while a member joins or leaves: a modelled line has members of several devices. Whoever holds it may
+	// wait for service routines; they do not take it.
 	mu sync.Mutex
 	atomic.Pointer[[]*Interrupt]
 }
@@ -49,13 +48,15 @@ func (c *chain) add(i *Interrupt) {
 	c.Store(&longer)
 }
 
+// remove takes an interrupt out.
+func (c *chain) remove(i *Interrupt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drop(i)
+}
+
 // drop takes an interrupt out. The caller holds mu.
 func (c *chain) drop(i *Interrupt) {
 	shorter := slices.DeleteFunc(slices.Clone(*c.Load()), func(j *Interrupt) bool { return j == i })
 	c.Store(&shorter)
-}
-
-// has tells whether a member that meets the condition is connected.
-func (c *chain) has(condition func(*Interrupt) bool) bool {
-	return slices.ContainsFunc(*c.Load(), condition)
 }

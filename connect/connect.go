@@ -179,6 +179,9 @@ func (d *device) connect(p *Parameters) error {
 // attach joins the interrupt to its source, which it makes and arms when it is the first there. *p.InterruptObject is
 // set before the store that makes the interrupt visible to the dispatcher.
 func (d *device) attach(i *Interrupt, m pci.Message, p *Parameters, cpus host.CPUSet) error {
+	c := d.chainOf(m)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if s := d.sources[m.Index]; s != nil {
 		return s.join(i, p)
 	}
@@ -187,7 +190,10 @@ func (d *device) attach(i *Interrupt, m pci.Message, p *Parameters, cpus host.CP
 		return refuse(StatusInvalidDeviceRequest, "%s interrupts of %s are enabled outside this package; disable them first",
 			live, d.vfio.Address())
 	}
-	s, err := d.newSource(m, cpus, i.passive())
+	if err := c.admit(i, p.Vector); err != nil {
+		return err
+	}
+	s, err := d.newSource(m, c, cpus, i.passive())
 	if err != nil {
 		return hostRefused(m, err)
 	}
@@ -201,6 +207,8 @@ func (d *device) attach(i *Interrupt, m pci.Message, p *Parameters, cpus host.CP
 		}
 	}
 	if err != nil {
+		i.bar() // other devices of a modelled line may have called it
+		c.drop(i)
 		d.discard(s)
 		return hostRefused(m, err)
 	}
@@ -217,7 +225,7 @@ func hostRefused(m pci.Message, err error) error {
 	}
 }
 
-// join puts an interrupt at the end of the chain of a source that is connected already.
+// join puts an interrupt at the end of the chain of a source that is connected already. The caller holds its mu.
 func (s *source) join(i *Interrupt, p *Parameters) error {
 	if err := s.chain.admit(i, p.Vector); err != nil {
 		return err

@@ -73,10 +73,21 @@ func (d *device) dispatcherFor(cpus host.CPUSet) (*dispatcher, error) {
 	return dp, nil
 }
 
+// chainOf is the chain of an assigned interrupt's vector.
+func (d *device) chainOf(m pci.Message) *chain {
+	switch s := d.sources[m.Index]; {
+	case s != nil:
+		return s.chain
+	case d.resources.line != nil:
+		return d.resources.line.chain
+	}
+	return newChain()
+}
+
 // newSource makes the source of an assigned interrupt, with nobody connected to it.
-func (d *device) newSource(m pci.Message, cpus host.CPUSet, passive bool) (*source, error) {
+func (d *device) newSource(m pci.Message, c *chain, cpus host.CPUSet, passive bool) (*source, error) {
 	s := &source{
-		device: d, kind: d.resources.Kind, message: m, latched: m.Translated.Flags.Latched(), chain: newChain(),
+		device: d, kind: d.resources.Kind, message: m, latched: m.Translated.Flags.Latched(), chain: c,
 	}
 	s.storm.limit = d.resources.stormLimit
 	if m.Index == 0 {
@@ -187,9 +198,9 @@ func (d *device) steer(s *source) error {
 func (d *device) remove(i *Interrupt) error {
 	s := i.source
 	i.bar()
-	s.chain.drop(i)
+	s.chain.remove(i)
 	i.lock.part()
-	if s.chain.has(s.owns) {
+	if len(s.members()) > 0 {
 		if i.activity == inactive {
 			return nil
 		}
@@ -224,7 +235,7 @@ func (d *device) shutdown() {
 	defer d.mu.Unlock()
 	d.closed = true
 	for _, s := range d.sources {
-		for _, i := range *s.chain.Load() {
+		for _, i := range s.members() {
 			i.report(fmt.Errorf("%s was connected when its device was closed: %w", i, d.errClosed()))
 			_ = d.remove(i)
 		}
@@ -248,8 +259,6 @@ func (d *device) unassign() {
 	if d.resources == nil {
 		return
 	}
-	for _, m := range d.resources.messages {
-		vectors.release(m.Translated.Vector, 1)
-	}
+	d.resources.release()
 	d.resources = nil
 }

@@ -112,7 +112,12 @@
 //   - SetTarget is for ordinary goroutines; Windows has it at any IRQL.
 //   - Closing a device disconnects its interrupts. Each of them reports os.ErrClosed, or vfio.ErrReleased when the device
 //     was closed because the host wants it back. That waits for service routines that run.
-//   - Every device's line has a vector of its own: the kernel tells devices on one wire apart.
+//   - Every device's line has a vector of its own: the kernel tells devices on one wire apart. Policy.ModelSharedLines
+//     gives devices on one wire one vector and one chain, as on Windows. Still each device has a line of its own in the
+//     kernel, and a routine that panics silences its own device only.
+//   - [ReportInactive] returns when the routine is not running, as Disconnect does. A line is masked while all that a
+//     device has connected to it are inactive, and fires afterwards if it is still asserted. A message that comes meanwhile
+//     is lost, since an edge does not come again; the pages do not say.
 //
 // # Where the page misleads
 //
@@ -143,7 +148,7 @@
 // otherwise than on Windows:
 //
 //   - Row 114, two modes on one vector: an assigned interrupt has one mode, and parameters with the other are refused
-//     with STATUS_NOT_FOUND before they could meet the chain.
+//     with STATUS_NOT_FOUND before they could meet the chain. The lines of a modelled wire are level-sensitive, all of them.
 //   - Row 107, a message while the line is connected: Assign gives a device one kind of interrupt and gives no other while
 //     one is connected. What is tested is a line that was enabled by the device's own methods.
 //   - Row 168, closing a device with live interrupts: Close itself returns no error for them. [Resources.OnError] is called

@@ -45,7 +45,8 @@ func (i *Interrupt) passive() bool { return i.synchronizeIRQL == PassiveLevel }
 // go on.
 type Stats struct {
 	// Fires is how often the kernel signalled the source. The kernel counts, so fires that one service served together
-	// are in it; of a chain it goes on while somebody is connected. It is 0 where /proc is not mounted.
+	// are in it; of a chain it goes on while somebody is connected. On a modelled line it counts the own device only, while
+	// Calls counts those for others too. It is 0 where /proc is not mounted.
 	Fires uint64
 	// Calls is how often the service routine was called; Claimed how often it returned true.
 	Calls   uint64

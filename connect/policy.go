@@ -35,6 +35,12 @@ type Policy struct {
 	// StormLimit is after how many interrupts of the line in a row that no service routine claims it is left masked, see
 	// [Interrupt.Rearm]; 0 is 1000. Messages are not limited: each is one write of the device.
 	StormLimit int
+	// ModelSharedLines gives devices of this process whose lines are one interrupt of the host one Vector and Level, if each
+	// was assigned with it, as Windows has it: their service routines form one chain, to be connected with ShareVector
+	// and the same processors, and an interrupt of any of the devices walks it to the first claim. It is how to rehearse
+	// a routine that must return FALSE for its neighbour. Otherwise each device's line has a vector of its own, since the
+	// kernel tells the devices apart.
+	ModelSharedLines bool
 	// AllowSubsetMask lets Connect take a ProcessorEnableMask that is a part of the assigned one. Windows takes the
 	// assigned one only.
 	AllowSubsetMask bool

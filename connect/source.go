@@ -3,6 +3,7 @@ package connect
 import (
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -58,14 +59,16 @@ func (s *source) stop() {
 	}
 }
 
-// owns tells whether an interrupt of the chain belongs to this source.
-func (s *source) owns(i *Interrupt) bool { return i.source == s }
+// members are the interrupts of the chain that are this source's: all of them but on a modelled line.
+func (s *source) members() []*Interrupt {
+	return slices.DeleteFunc(slices.Clone(*s.chain.Load()), func(i *Interrupt) bool { return i.source != s })
+}
 
 // outcome is what came of calling one service routine, or of walking a chain.
 type outcome uint8
 
 const (
-	skipped  outcome = iota // nobody was called: the interrupt is inactive or being disconnected
+	skipped  outcome = iota // nobody was called: the interrupt is inactive, silenced or being disconnected
 	declined                // returned false
 	claimed                 // returned true
 	crashed                 // panicked; the source has been silenced
@@ -115,20 +118,30 @@ func (s *source) walk(t *thread, chain []*Interrupt) outcome {
 	switch {
 	case len(chain) == 1:
 		// Unchained: called once, in both modes. Its answer is counted and decides nothing.
-		return chain[0].service(t)
+		return s.call(t, chain[0])
 	case s.latched:
 		return s.walkLatched(t, chain)
 	default:
-		return walkLevel(t, chain)
+		return s.walkLevel(t, chain)
 	}
+}
+
+// call calls one routine of a line's chain, or the only one. If it ends badly and is that of another device on a
+// modelled line, that device's source is silenced, and this one is served on.
+func (s *source) call(t *thread, i *Interrupt) outcome {
+	o := i.service(t)
+	if o == crashed && i.source != s {
+		return declined
+	}
+	return o
 }
 
 // walkLevel ends at the first claim. If the line is still asserted then, for another device or for nobody, the unmask
 // that follows makes the kernel signal again.
-func walkLevel(t *thread, chain []*Interrupt) outcome {
+func (s *source) walkLevel(t *thread, chain []*Interrupt) outcome {
 	result := skipped
 	for _, i := range chain {
-		switch o := i.service(t); o {
+		switch o := s.call(t, i); o {
 		case claimed, crashed:
 			return o
 		case declined:
@@ -188,7 +201,7 @@ func (s *source) unmask() error {
 // service calls the interrupt's routine under its lock.
 func (i *Interrupt) service(t *thread) (o outcome) {
 	i.lock.acquire(t.tid) // never recursive: no routine runs on this thread now
-	if i.disconnected || i.activity != active && !i.due() {
+	if i.disconnected || i.activity != active && !i.due() || i.source.err.Load() != nil {
 		i.lock.release()
 		return skipped
 	}
@@ -224,7 +237,7 @@ func (s *source) fail(err error) {
 	if s.kind != pci.KindINTx {
 		_ = s.hand(-1)
 	}
-	for _, i := range *s.chain.Load() {
+	for _, i := range s.members() {
 		i.report(err)
 	}
 }
@@ -233,7 +246,7 @@ func (s *source) fail(err error) {
 func (s *source) tell(err error) {
 	s.reports.Lock()
 	defer s.reports.Unlock()
-	for _, i := range *s.chain.Load() {
+	for _, i := range s.members() {
 		i.report(err)
 	}
 }

@@ -135,7 +135,7 @@ func (s *source) forgetStorm() (resume bool, err error) {
 	if silenced != nil && !isStorm(*silenced) {
 		return false, *silenced
 	}
-	for _, i := range *s.chain.Load() {
+	for _, i := range s.members() {
 		if err := i.err.Load(); err != nil && isStorm(*err) {
 			i.err.CompareAndSwap(err, nil)
 		}

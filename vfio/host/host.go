@@ -13,7 +13,17 @@ func New(root string) *Host {
 	return NewOn(newLocal(root))
 }
 
-// NewOn returns the host behind an OS, such as a fake kernel.
+// NewOn returns the host behind an OS, such as a fake kernel. For [Host.Same] the OS is comparable, as a pointer is.
 func NewOn(o OS) *Host {
 	return &Host{os: o}
+}
+
+// Same tells whether both are one host: made by New with one root, or by NewOn on one OS.
+func (h *Host) Same(other *Host) bool {
+	here, ok := h.os.(*local)
+	there, both := other.os.(*local)
+	if ok && both {
+		return here.root == there.root
+	}
+	return h.os == other.os
 }

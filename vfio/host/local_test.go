@@ -218,3 +218,13 @@ func TestThisMachine(t *testing.T) {
 	require.NoError(t, err)
 	h.IRQBalance()
 }
+
+func TestSame(t *testing.T) {
+	here, there := t.TempDir(), t.TempDir()
+	assert.True(t, New(here).Same(New(here)))
+	assert.False(t, New(here).Same(New(there)))
+	k := &vanishing{OS: newLocal(here)}
+	assert.True(t, NewOn(k).Same(NewOn(k)))
+	assert.False(t, NewOn(k).Same(New(here)))
+	assert.False(t, New(here).Same(NewOn(k)))
+}
