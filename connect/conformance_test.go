@@ -23,7 +23,10 @@ func TestConformance(t *testing.T) {
 	t.Run("L", activeRows)
 	t.Run("M", assignRows)
 	t.Run("N", affinityRows)
-	t.Run("O", stormRows)
+	t.Run("O", func(t *testing.T) {
+		stormRows(t)
+		limitRows(t)
+	})
 }
 
 // onFake runs a row on both fakes: it needs a fault, or processors or a device that the real machine has not.

@@ -26,6 +26,7 @@ type device struct {
 	closed      bool
 
 	onError atomic.Pointer[func(*Interrupt, error)]
+	timed   atomic.Bool // MeasureTimes
 }
 
 // devices holds every device with resources. Windows has one registry of interrupts for the machine, and this

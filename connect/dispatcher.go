@@ -77,6 +77,7 @@ func startDispatcher(h *host.Host, cpus host.CPUSet) (*dispatcher, error) {
 		return nil, fmt.Errorf("pin the dispatcher thread to CPUs %s: %w", cpus, err)
 	}
 	d.deferred.hold(h)
+	watchdog.begin(d)
 	return d, nil
 }
 
@@ -264,4 +265,5 @@ func (d *dispatcher) stop() {
 	<-d.done
 	d.close()
 	d.deferred.drop()
+	watchdog.finish(d)
 }

@@ -53,6 +53,14 @@
 // what the routine uses. A routine at DISPATCH_LEVEL must not wait; what waits is work for a goroutine, to which a
 // channel is handed as ever.
 //
+// # Time limits
+//
+// Windows gives a service routine 25 us and a deferred routine 100 us, and stops when one does not return. Here
+// [Resources.MeasureTimes] and [DPC.MeasureTimes] count the calls that took longer and keep the longest; without them no
+// clock is read. A routine that has not returned in 10 s is reported with the bug check DPC_WATCHDOG_VIOLATION to
+// [Resources.OnError] and [DPC.OnError], once for that call, and what other threads serve goes on. It cannot be stopped:
+// Disconnect and FlushDPCs wait for it.
+//
 // # Two masks
 //
 // ProcessorEnableMask becomes two things. The thread that runs the routine is bound to these processors
@@ -108,6 +116,9 @@
 //     with a changed target. Windows has this too, since the DPC leaves its queue before its routine begins.
 //   - Low, medium and medium-high importance are one: a queue that was empty is always woken.
 //   - A DPC whose routine panics ends that run. [DPC.Err] and [DPC.OnError] tell; the DPC can be inserted again.
+//   - Time limits are measured and never enforced. The 10 s of the watchdog are looked at ten times, so a report comes
+//     after 10 to 11 s. [Interrupt.Err] is the report as long as the call goes on, and nil again when it has returned.
+//     Passive-level routines have no limit, and one that waits for the lock has not been called.
 //   - FlushDPCs waits for DPCs of service routines that have not returned yet, too.
 //   - SetTarget is for ordinary goroutines; Windows has it at any IRQL.
 //   - Closing a device disconnects its interrupts. Each of them reports os.ErrClosed, or vfio.ErrReleased when the device

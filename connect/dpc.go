@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 
 	"github.com/irqbridge/irqbridge/vfio"
 	"github.com/irqbridge/irqbridge/vfio/host"
@@ -58,6 +59,8 @@ type DPC struct {
 	to                   *dpcQueue // where a service routine's insert is to go when the walk has ended
 
 	runs    atomic.Uint64
+	timed   atomic.Bool
+	times   timing
 	err     atomic.Pointer[error]
 	onError atomic.Pointer[func(*DPC, error)]
 }
@@ -174,8 +177,8 @@ func (d *DPC) SetTarget(cpu int) error {
 // Runs is how often the routine was begun: once for each Insert that returned true, unless it was removed.
 func (d *DPC) Runs() uint64 { return d.runs.Load() }
 
-// Err returns the first error of the DPC's runs, nil if there is none: a [*DeferredRoutineError]. The DPC can be inserted
-// all the same.
+// Err returns the first error of the DPC's runs, nil if there is none: a [*DeferredRoutineError], or a [*BugCheckError]
+// with DPCWatchdogViolation for a run that did not end in 10 s. The DPC can be inserted all the same.
 func (d *DPC) Err() error {
 	if err := d.err.Load(); err != nil {
 		return *err
@@ -204,8 +207,16 @@ func (d *DPC) run(argument1, argument2 any) {
 		}
 	}()
 	d.runs.Add(1)
+	timed := d.timed.Load()
+	var begun time.Time
+	if timed {
+		begun = time.Now()
+	}
 	d.routine(d, d.context, argument1, argument2)
 	returned = true
+	if timed {
+		d.times.add(time.Since(begun), DeferredRoutineLimit)
+	}
 }
 
 // String names the DPC for people, by its routine's name in the program.

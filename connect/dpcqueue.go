@@ -261,8 +261,10 @@ func (q *dpcQueue) rouse() {
 func (q *dpcQueue) work() {
 	t := enterThread()
 	t.irql, t.queue = DispatchLevel, q
+	watchdog.begin(nil)
 	ended := false
 	defer func() {
+		watchdog.finish(nil)
 		t.leave()
 		if !ended {
 			onNewThread(q.work) // a routine called runtime.Goexit; a new thread goes on

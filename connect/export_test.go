@@ -2,6 +2,7 @@ package connect
 
 import (
 	"testing"
+	"time"
 
 	"github.com/irqbridge/irqbridge/pci"
 )
@@ -23,6 +24,25 @@ func TakeBlocks(t *testing.T, n, size int) []pci.TranslatedDescriptor {
 		blocks[i] = d
 	}
 	return blocks
+}
+
+// WatchFor makes the watchdog that starts next report calls that last longer than the limit, until the end of the test.
+func WatchFor(t *testing.T, limit time.Duration) {
+	t.Helper()
+	set := func(limit time.Duration) (before time.Duration) {
+		eventually(t, "the watchdog of what was before has ended", func() bool {
+			watchdog.mu.Lock()
+			defer watchdog.mu.Unlock()
+			if watchdog.threads > 0 {
+				return false
+			}
+			before, watchdog.limit = watchdog.limit, limit
+			return true
+		})
+		return before
+	}
+	before := set(limit)
+	t.Cleanup(func() { set(before) })
 }
 
 // TakeVectors takes n vectors, as other devices would, and returns how to give them back.

@@ -28,14 +28,18 @@ type Interrupt struct {
 	activity  activity
 	resumedAt uint64
 
-	calls   atomic.Uint64
-	claims  atomic.Uint64
-	dropped atomic.Uint64
+	calls    atomic.Uint64
+	claims   atomic.Uint64
+	dropped  atomic.Uint64
+	declines atomic.Uint64 // calls that ended in another way
+	times    timing        // of the calls
+	holds    timing        // of the lock, by others than the routine
 	// The source's counts when this interrupt joined it.
 	firesBefore     uint64
 	unclaimedBefore uint64
 
-	err atomic.Pointer[error]
+	err   atomic.Pointer[error]
+	stuck atomic.Pointer[stuckCall] // the last call that the watchdog reported
 }
 
 // passive tells whether the service routine runs at PASSIVE_LEVEL.
@@ -58,6 +62,8 @@ type Stats struct {
 	// event, in which the kernel's signals may have come together, and in a chain of messages once for each pass. A line
 	// is masked while nobody is active, so it makes no events then.
 	DroppedInactive uint64
+	// Routine tells of the calls, and Lock of Synchronize and AcquireLock, while [Resources.MeasureTimes] was on.
+	Routine, Lock Timing
 }
 
 // Stats reads the counters. It is not for service routines: it reads a file of /proc for Fires.
@@ -72,6 +78,8 @@ func (i *Interrupt) Stats() Stats {
 		Claimed:         i.claims.Load(),
 		UnclaimedWalks:  i.source.unclaimed.Load() - i.unclaimedBefore,
 		DroppedInactive: i.dropped.Load(),
+		Routine:         i.times.read(),
+		Lock:            i.holds.read(),
 	}
 }
 
@@ -94,9 +102,15 @@ func (i *Interrupt) String() string { return i.source.String() }
 // routine is called no more: a [*ServiceRoutineError], a [*BugCheckError], or an error that is os.ErrClosed when the device was
 // closed while the interrupt was connected. A [*BugCheckError] with Stopped false tells of a storm in which it is called
 // on. [Interrupt.Rearm] ends a storm.
+//
+// A routine that does not return in 10 s is a [*BugCheckError] with DPCWatchdogViolation, as long as that call goes on: the
+// source is not silenced, and when the routine returns all is well again.
 func (i *Interrupt) Err() error {
 	if err := i.err.Load(); err != nil {
 		return *err
+	}
+	if s := i.stuck.Load(); s != nil && i.ended() < s.number {
+		return s.err
 	}
 	return nil
 }
@@ -107,6 +121,11 @@ func (i *Interrupt) report(err error) {
 	if !i.err.CompareAndSwap(nil, &err) {
 		return
 	}
+	i.notify(err)
+}
+
+// notify tells the device's error handler.
+func (i *Interrupt) notify(err error) {
 	if handler := i.source.device.onError.Load(); handler != nil && *handler != nil {
 		go (*handler)(i, err)
 	}

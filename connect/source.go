@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/irqbridge/irqbridge/pci"
 	"github.com/irqbridge/irqbridge/vfio"
@@ -211,15 +212,25 @@ func (i *Interrupt) service(t *thread) (o outcome) {
 		t.irql = PassiveLevel
 		i.lock.release()
 		if !returned {
+			i.declines.Add(1)
 			// A panic, or runtime.Goexit: then recover returns nil, and the goroutine goes on ending.
 			i.source.fail(&ServiceRoutineError{Interrupt: i, Value: recover(), Stack: debug.Stack()})
 			o = crashed
 		}
 	}()
 	i.calls.Add(1)
+	timed := i.timed()
+	var begun time.Time
+	if timed {
+		begun = time.Now()
+	}
 	claim := i.routine(i, i.context)
 	returned = true
+	if timed {
+		i.times.add(time.Since(begun), ServiceRoutineLimit)
+	}
 	if !claim {
+		i.declines.Add(1)
 		return declined
 	}
 	i.claims.Add(1)

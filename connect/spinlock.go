@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // SpinLock is an interrupt lock: the KSPIN_LOCK that a driver hands to IoConnectInterruptEx when several service
@@ -22,6 +23,7 @@ type SpinLock struct {
 	// that a service routine runs under, or the function of Synchronize, is not theirs to release.
 	byHand bool
 	before KIRQL
+	taken  time.Time // zero when it is not measured
 
 	users struct {
 		sync.Mutex
@@ -94,7 +96,7 @@ func (i *Interrupt) Synchronize(fn func() bool) (result bool) {
 		if !i.lock.acquire(t.tid) {
 			panic(i.recursion("Synchronize"))
 		}
-		defer i.lock.release()
+		defer i.releaseLock(i.lockTaken())
 		result = fn()
 	})
 	return result
@@ -135,7 +137,7 @@ func (i *Interrupt) AcquireLock() (before KIRQL, err error) {
 		t.lower(before)
 		return 0, i.recursion("AcquireLock")
 	}
-	i.lock.byHand, i.lock.before = true, before
+	i.lock.byHand, i.lock.before, i.lock.taken = true, before, i.lockTaken()
 	return before, nil
 }
 
@@ -164,7 +166,7 @@ func (i *Interrupt) ReleaseLock(before KIRQL) error {
 				before, i.lock.before, i.Descriptor().Vector),
 		}
 	}
-	i.lock.release()
+	i.releaseLock(i.lock.taken)
 	t.lower(before)
 	return nil
 }

@@ -137,13 +137,16 @@ const (
 	// DriverViolation is DRIVER_VIOLATION: parameter 1 is 1 for a call at the wrong IRQL, parameter 2 the IRQL of
 	// the caller, parameter 3 the one required.
 	DriverViolation uint32 = 0x121
+	// DPCWatchdogViolation is DPC_WATCHDOG_VIOLATION: parameter 1 is 0 for a single service or deferred routine that does
+	// not return, parameter 2 how long it has run and parameter 3 the limit. These are milliseconds; Windows has ticks.
+	DPCWatchdogViolation uint32 = 0x133
 	// PassiveInterruptError is PASSIVE_INTERRUPT_ERROR: parameter 1 is 1 for the spin lock of an interrupt whose service
 	// routine runs at passive level.
 	PassiveInterruptError uint32 = 0x13B
 )
 
 // BugCheckError reports what would have stopped Windows with a bug check. Here the call is refused, or the source
-// of the interrupt is silenced, and the process goes on.
+// of the interrupt is silenced, or it is only told, and the process goes on.
 type BugCheckError struct {
 	// Code is the bug check code, such as [DriverViolation].
 	Code uint32
@@ -151,6 +154,8 @@ type BugCheckError struct {
 	Parameters [4]uint64
 	// Interrupt is the interrupt at fault, nil when none is.
 	Interrupt *Interrupt
+	// DPC is the DPC at fault, nil when none is.
+	DPC *DPC
 	// Stopped tells of a storm that the line was left masked and the service routine is called no more until
 	// [Interrupt.Rearm]. A storm of claims is only reported.
 	Stopped bool
@@ -173,6 +178,8 @@ func (e *BugCheckError) Error() string {
 		name = " (PNP_DETECTED_FATAL_ERROR)"
 	case HardwareInterruptStorm:
 		name = " (HARDWARE_INTERRUPT_STORM)"
+	case DPCWatchdogViolation:
+		name = " (DPC_WATCHDOG_VIOLATION)"
 	case DriverViolation:
 		name = " (DRIVER_VIOLATION)"
 	}

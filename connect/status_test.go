@@ -66,7 +66,8 @@ func TestErrorsSayWhat(t *testing.T) {
 		0xCA:  "bug check 0xCA (PNP_DETECTED_FATAL_ERROR): why",
 		0xF2:  "bug check 0xF2 (HARDWARE_INTERRUPT_STORM): why",
 		0x121: "bug check 0x121 (DRIVER_VIOLATION): why",
-		0x133: "bug check 0x133: why",
+		0x133: "bug check 0x133 (DPC_WATCHDOG_VIOLATION): why",
+		0x1:   "bug check 0x1: why",
 	} {
 		assert.EqualError(t, &connect.BugCheckError{Code: code, Reason: "why"}, want)
 	}
