@@ -11,7 +11,7 @@ import (
 
 // lone is an interrupt without a source: enough for what only concerns its lock.
 func lone(lock *SpinLock, irql KIRQL) *Interrupt {
-	i := &Interrupt{lock: lock, synchronizeIRQL: irql, source: &source{}}
+	i := &Interrupt{lock: lock, synchronizeIRQL: irql, source: &source{device: &device{}}}
 	if lock == nil {
 		i.lock = &i.private
 	}
