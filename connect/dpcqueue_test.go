@@ -44,18 +44,25 @@ func TestInsertDoesNotAllocate(t *testing.T) {
 	}))
 }
 
-// A DPC that nobody inserts costs a service routine nothing, and starts no thread.
+// A service routine that inserts nothing starts no thread.
 func TestNoDPCNoWorker(t *testing.T) {
+	for _, q := range dpcQueues.all() {
+		eventually(t, "the workers of other tests have ended", func() bool { return !q.hasWorker() })
+	}
 	d := startTestDispatcher(t)
 	served := make(chan struct{}, 1)
 	s := messageSource(t, d, func(*Interrupt, any) bool { served <- struct{}{}; return true })
-	signal(t, s, 1)
-	received(t, served)
-	q := d.deferred
+	for range 10 {
+		signal(t, s, 1)
+		received(t, served)
+	}
+	assert.False(t, d.deferred.hasWorker())
+}
+
+func (q *dpcQueue) hasWorker() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	assert.False(t, q.alive)
-	assert.EqualValues(t, 1, q.dispatchers.Load())
+	return q.alive
 }
 
 // The worker of a set of processors ends with the last dispatcher of the set, those of targets and of ordinary
@@ -63,11 +70,6 @@ func TestNoDPCNoWorker(t *testing.T) {
 func TestWorkersEndWithTheirDispatchers(t *testing.T) {
 	first, second := startUnstoppedDispatcher(t), startUnstoppedDispatcher(t)
 	require.Same(t, first.deferred, second.deferred, "one queue for a set")
-	alive := func(q *dpcQueue) bool {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		return q.alive
-	}
 	dpc := NewDPC(func(*DPC, any, any, any) {}, nil)
 	assert.True(t, dpc.Insert(nil, nil))
 	require.NoError(t, FlushDPCs())
@@ -78,18 +80,18 @@ func TestWorkersEndWithTheirDispatchers(t *testing.T) {
 		assert.True(t, dpc.Insert(nil, nil))
 	}()
 	require.NoError(t, FlushDPCs())
-	assert.True(t, alive(first.deferred))
-	assert.True(t, alive(common))
+	assert.True(t, first.deferred.hasWorker())
+	assert.True(t, common.hasWorker())
 	first.stop()
-	assert.True(t, alive(second.deferred))
+	assert.True(t, second.deferred.hasWorker())
 	second.stop()
 	for _, q := range []*dpcQueue{second.deferred, common} {
-		eventually(t, "the worker has ended", func() bool { return !alive(q) })
+		eventually(t, "the worker has ended", func() bool { return !q.hasWorker() })
 	}
 	// Without any dispatcher a worker lives as long as there is something to run.
 	assert.True(t, dpc.Insert(nil, nil))
 	require.NoError(t, FlushDPCs())
-	eventually(t, "the worker has ended", func() bool { return !alive(common) })
+	eventually(t, "the worker has ended", func() bool { return !common.hasWorker() })
 	assert.EqualValues(t, 3, dpc.Runs())
 }
 
