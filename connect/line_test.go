@@ -1,7 +1,6 @@
 package connect_test
 
 import (
-	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -314,5 +313,5 @@ func TestModelledLinesAreGivenBack(t *testing.T) {
 	require.NoError(t, b.resources.Release())
 	require.NoError(t, c.resources.Release())
 	a.assign(connect.Policy{Kind: pci.KindINTx})
-	assert.Equal(t, vector, a.messages[0].Translated.Vector, fmt.Sprintf("0x%x is free", vector))
+	assert.Equal(t, vector, a.messages[0].Translated.Vector, "0x%x is free", vector)
 }
