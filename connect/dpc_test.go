@@ -100,6 +100,7 @@ func dpcRows(t *testing.T) {
 		for range fires {
 			r.trigger(0)
 		}
+		eventually(t, "it was called", func() bool { return i.Stats().Calls > 0 })
 		r.disconnect(i)
 		flush(t)
 		assert.GreaterOrEqual(t, d.Runs(), uint64(1))
