@@ -160,7 +160,15 @@ func (d *Device) AllocDMA(size int, opts ...DMAOption) (*DMA, error) {
 		d.freeIOVA(iova)
 		return nil, d.explainAllocate(op, &o, err)
 	}
-	if err := d.space.mapDMA(iova.First, memory, o.access); err != nil {
+	err = d.space.mapDMA(iova.First, memory, o.access)
+	for !o.fixed && errors.Is(err, unix.EEXIST) {
+		// A device that sees the same address space (WithIOMMUFD) has memory there. It stays reserved here for good.
+		if iova, err = d.reserveIOVA(op, uint64(length), &o); err != nil {
+			return nil, errors.Join(err, memory.Unmap())
+		}
+		err = d.space.mapDMA(iova.First, memory, o.access)
+	}
+	if err != nil {
 		d.freeIOVA(iova)
 		e := d.fault(op, err)
 		d.space.explainMap(e, uint64(length))

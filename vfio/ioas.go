@@ -65,6 +65,11 @@ func (s ioas) unmapDMA(iova, size uint64) error {
 // explainMap differs from a container's in that iommufd counts the locked memory of a user, which nothing shows, and not
 // that of a process.
 func (s ioas) explainMap(e *OpError, size uint64) {
+	if errors.Is(e.Err, unix.EEXIST) {
+		e.Cause = "another device that sees the same address space has memory mapped there"
+		e.Remedy = "choose another address, or none"
+		return
+	}
 	m, err := s.kernel.LockedMemory()
 	if !errors.Is(e.Err, unix.ENOMEM) || err != nil || m.Unlimited || m.Limit == math.MaxUint64 {
 		explainLocked(e, s.kernel, size, "this user")

@@ -1,7 +1,6 @@
 package vfiotest
 
 import (
-	"fmt"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -32,7 +31,7 @@ func (f *cdevFile) release() {
 // openCDev opens a device's own node. Any number of opens is fine; one of them can be bound.
 func (k *Kernel) openCDev(path string) (int, error) {
 	for _, f := range k.functions {
-		if !k.iommufd || f.vfioDev < 0 || path != fmt.Sprintf("/dev/vfio/devices/vfio%d", f.vfioDev) {
+		if !k.iommufd || f.vfioDev < 0 || f.group.madeUp || path != "/dev/vfio/devices/"+f.vfioName() {
 			continue
 		}
 		if k.nodeErrno != 0 {

@@ -120,7 +120,7 @@ func (k *Kernel) Open(path string) (int, error) {
 		return k.openCDev(path)
 	}
 	for _, g := range k.groups {
-		if path != fmt.Sprintf("/dev/vfio/%d", g.id) || !g.hasNode() {
+		if path != "/dev/vfio/"+g.nodeName() || !g.hasNode() {
 			continue
 		}
 		if k.nodeErrno != 0 {
@@ -221,6 +221,12 @@ func (k *Kernel) CheckExtension(fd, extension int) (int, error) {
 		return 0, err
 	}
 	switch {
+	case len(c.groups) > 0 && c.groups[0].madeUp:
+		if extension == uapi.NoIOMMU {
+			return 1, nil
+		}
+	case extension == uapi.NoIOMMU && len(c.groups) == 0 && k.noIOMMU:
+		return 1, nil
 	case extension == uapi.Type1IOMMU, extension == uapi.Type1v2IOMMU, extension == unmapAll,
 		extension == nesting && k.version == V6_1, extension == updateVaddr && c.iommu != 0:
 		return 1, nil
@@ -237,6 +243,11 @@ func (k *Kernel) SetIOMMU(fd, iommuType int) error {
 		return err
 	case len(c.groups) == 0 || c.iommu != 0:
 		return unix.EINVAL
+	case c.groups[0].madeUp != (iommuType == uapi.NoIOMMU):
+		return unix.ENODEV
+	case iommuType == uapi.NoIOMMU:
+		c.iommu = iommuType
+		return nil
 	case iommuType != uapi.Type1IOMMU && iommuType != uapi.Type1v2IOMMU:
 		return unix.ENODEV
 	case k.withoutRemapping && !k.unsafeInterrupts:
@@ -287,7 +298,7 @@ func (k *Kernel) GroupSetContainer(fd, containerFD int) error {
 		return unix.EINVAL
 	case !ok:
 		return unix.EBADFD
-	case !f.group.viable():
+	case !f.group.viable(), len(c.groups) > 0 && c.groups[0].madeUp != f.group.madeUp:
 		return unix.EPERM
 	}
 	f.group.container = c

@@ -135,6 +135,8 @@ func (f *function) addressSpace() *addressSpace {
 	switch g := f.group; {
 	case g == nil:
 		return nil
+	case g.container != nil && g.container.iommu == uapi.NoIOMMU:
+		return nil // physical memory, which nobody is told the addresses of
 	case g.container != nil:
 		return &g.container.space
 	}
@@ -221,8 +223,12 @@ func (c *container) capabilities(v Version) []byte {
 // enterIOMMU is enterFile for an ioctl of the IOMMU driver of a container.
 func (k *Kernel) enterIOMMU(call string, fd int) (*container, error) {
 	c, err := enterFile[*container](k, call, fd)
-	if err == nil && c.iommu == 0 {
+	switch {
+	case err != nil:
+	case c.iommu == 0:
 		err = unix.EINVAL
+	case c.iommu == uapi.NoIOMMU:
+		err = unix.ENOTTY
 	}
 	return c, err
 }

@@ -3,6 +3,7 @@ package vfiotest
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -106,8 +107,13 @@ func (k *Kernel) named(text string) *function {
 func (k *Kernel) attach(f *function, d *driver) error {
 	switch {
 	case d.vfio:
-		if f.isBridge() || f.group == nil { // without an IOMMU, nothing would hold the device
+		switch {
+		case f.isBridge():
 			return unix.EINVAL
+		case f.group == nil && !k.noIOMMU: // nothing would hold the device
+			return unix.EINVAL
+		case f.group == nil:
+			f.group = k.makeUpGroup(f)
 		}
 		f.vfioDev = k.freeVFIODev()
 		f.setPower(3) // until it is opened
@@ -152,6 +158,10 @@ func (k *Kernel) detach(f *function) {
 		}
 		f.vfioDev = -1
 		f.setPower(0)
+		if g := f.group; g != nil && g.madeUp {
+			f.group = nil
+			k.groups = slices.DeleteFunc(k.groups, func(other *group) bool { return other == g })
+		}
 	}
 	if d.own {
 		if f.messages != nil {
@@ -187,6 +197,7 @@ func (k *Kernel) freeNetdev() string {
 type group struct {
 	id      int
 	members []*function
+	madeUp  bool // by VFIO, for a device without an IOMMU
 
 	file      *groupFile // open; nil when not
 	devices   int        // open device descriptors
@@ -206,6 +217,25 @@ func (k *Kernel) groupOf(id int) *group {
 	g := &group{id: id}
 	k.groups = append(k.groups, g)
 	return g
+}
+
+// makeUpGroup makes a group for a function that no IOMMU holds.
+func (k *Kernel) makeUpGroup(f *function) *group {
+	id := 0
+	for slices.ContainsFunc(k.groups, func(g *group) bool { return g.id == id }) {
+		id++
+	}
+	g := k.groupOf(id)
+	g.members, g.madeUp = []*function{f}, true
+	return g
+}
+
+// nodeName is the name of the group's node in /dev/vfio.
+func (g *group) nodeName() string {
+	if g.madeUp {
+		return fmt.Sprintf("noiommu-%d", g.id)
+	}
+	return strconv.Itoa(g.id)
 }
 
 // owned tells whether a user has the group's DMA.

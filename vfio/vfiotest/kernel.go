@@ -36,6 +36,13 @@ func Personality(v Version) Option { return func(k *Kernel) { k.version = v } }
 // and no VFIO driver takes a device.
 func WithoutIOMMU() Option { return func(k *Kernel) { k.withoutIOMMU = true } }
 
+// NoIOMMUMode makes a kernel that was built with VFIO's mode without an IOMMU, which is on or off
+// (enable_unsafe_noiommu_mode) until it is written. While it is on, a VFIO driver takes a device without a group, and makes
+// one up for it.
+func NoIOMMUMode(on bool) Option {
+	return func(k *Kernel) { k.hasNoIOMMU, k.noIOMMU = true, on }
+}
+
 // WithoutInterruptRemapping makes a machine whose IOMMU cannot check interrupts: VFIO_SET_IOMMU is refused with EPERM
 // unless UnsafeInterrupts is also given, MSI has one message, and an interrupt follows a change of its affinity one
 // interrupt late.
@@ -88,6 +95,7 @@ type Kernel struct {
 	moreDevices      bool
 	memlock          uint64 // 0: no limit
 	iommufd          bool
+	hasNoIOMMU       bool
 	nodeErrno        unix.Errno
 
 	host *host.Host
@@ -96,6 +104,7 @@ type Kernel struct {
 	mu        sync.Mutex // guards all that follows, and whatever hangs on it
 	released  *sync.Cond // a device was closed, or the machine shut down
 	down      bool
+	noIOMMU   bool // the mode is on
 	faults    []*fault
 	files     map[int]file
 	functions []*function // in the order of their addresses

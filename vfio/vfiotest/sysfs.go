@@ -48,14 +48,14 @@ func (k *Kernel) nodeDir() map[string]node {
 	entries := map[string]node{"vfio": {}}
 	for _, g := range k.groups {
 		if g.hasNode() {
-			entries[strconv.Itoa(g.id)] = node{}
+			entries[g.nodeName()] = node{}
 		}
 	}
 	if k.iommufd {
 		devices := map[string]node{}
 		for _, f := range k.functions {
 			if f.vfioDev >= 0 {
-				devices[fmt.Sprintf("vfio%d", f.vfioDev)] = node{}
+				devices[f.vfioName()] = node{}
 			}
 		}
 		entries["devices"] = directory(devices)
@@ -63,12 +63,21 @@ func (k *Kernel) nodeDir() map[string]node {
 	return entries
 }
 
+// vfioName is the function's name in vfio-dev, which is that of its node. The node of one without an IOMMU can be seen, but
+// not opened.
+func (f *function) vfioName() string {
+	if f.kernel.iommufd && f.group.madeUp {
+		return fmt.Sprintf("noiommu-vfio%d", f.vfioDev)
+	}
+	return fmt.Sprintf("vfio%d", f.vfioDev)
+}
+
 // charDir is /sys/dev/char, as far as it has the nodes of devices.
 func (k *Kernel) charDir() map[string]node {
 	entries := map[string]node{}
 	for _, f := range k.functions {
 		if k.iommufd && f.vfioDev >= 0 {
-			entries[fmt.Sprintf("%d:%d", cdevMajor, f.vfioDev)] = node{link: fmt.Sprintf("../../%s/vfio-dev/vfio%d", f.devicePath(), f.vfioDev)}
+			entries[fmt.Sprintf("%d:%d", cdevMajor, f.vfioDev)] = node{link: fmt.Sprintf("../../%s/vfio-dev/%s", f.devicePath(), f.vfioName())}
 		}
 	}
 	return entries
@@ -86,7 +95,7 @@ func (k *Kernel) sysDir() map[string]node {
 		"devices": {dir: k.devicesDir},
 		"kernel":  {dir: k.kernelDir},
 		"module": directory(map[string]node{
-			"e1000": directory(nil), "e1000e": directory(nil), "pci_stub": directory(nil), "vfio": directory(nil), "vfio_pci": directory(nil),
+			"e1000": directory(nil), "e1000e": directory(nil), "pci_stub": directory(nil), "vfio": {dir: k.vfioModule}, "vfio_pci": directory(nil),
 			"vfio_iommu_type1": directory(map[string]node{
 				"parameters": directory(map[string]node{
 					"allow_unsafe_interrupts": text(unsafeInterrupts),
@@ -95,6 +104,33 @@ func (k *Kernel) sysDir() map[string]node {
 			}),
 		}),
 	}
+}
+
+// vfioModule is /sys/module/vfio.
+func (k *Kernel) vfioModule() map[string]node {
+	parameters := map[string]node{}
+	if k.hasNoIOMMU {
+		parameters["enable_unsafe_noiommu_mode"] = node{
+			read: func() string {
+				if k.noIOMMU {
+					return "Y\n"
+				}
+				return "N\n"
+			},
+			write: func(s string) error {
+				switch {
+				case strings.HasPrefix(s, "Y"), strings.HasPrefix(s, "1"):
+					k.noIOMMU = true
+				case strings.HasPrefix(s, "N"), strings.HasPrefix(s, "0"):
+					k.noIOMMU = false
+				default:
+					return unix.EINVAL
+				}
+				return nil
+			},
+		}
+	}
+	return map[string]node{"parameters": directory(parameters)}
 }
 
 // busDir is /sys/bus/pci.
@@ -145,13 +181,13 @@ func (k *Kernel) classDir() map[string]node {
 			interfaces[f.netdev] = node{link: fmt.Sprintf("../../%s/net/%s", f.devicePath(), f.netdev)}
 		}
 		if f.vfioDev >= 0 {
-			name := fmt.Sprintf("vfio%d", f.vfioDev)
+			name := f.vfioName()
 			devices[name] = node{link: fmt.Sprintf("../../%s/vfio-dev/%s", f.devicePath(), name)}
 		}
 	}
 	for _, g := range k.groups {
 		if g.hasNode() {
-			groups[strconv.Itoa(g.id)] = node{link: fmt.Sprintf("../../devices/virtual/vfio/%d", g.id)}
+			groups[g.nodeName()] = node{link: "../../devices/virtual/vfio/" + g.nodeName()}
 		}
 	}
 	entries["net"], entries["vfio"], entries["vfio-dev"] = directory(interfaces), directory(groups), directory(devices)
@@ -180,13 +216,9 @@ func (k *Kernel) childrenOf(bridge *function) map[string]node {
 
 // kernelDir is /sys/kernel.
 func (k *Kernel) kernelDir() map[string]node {
-	entries := map[string]node{
-		"irq": {dir: k.irqInfoDir}, "iommu_groups": directory(nil), "mm": directory(map[string]node{"hugepages": {dir: k.hugePagesDir}}),
+	return map[string]node{
+		"irq": {dir: k.irqInfoDir}, "iommu_groups": {dir: k.groupsDir}, "mm": directory(map[string]node{"hugepages": {dir: k.hugePagesDir}}),
 	}
-	if !k.withoutIOMMU {
-		entries["iommu_groups"] = node{dir: k.groupsDir}
-	}
-	return entries
 }
 
 // groupsDir is /sys/kernel/iommu_groups.
@@ -197,11 +229,17 @@ func (k *Kernel) groupsDir() map[string]node {
 		for _, f := range g.members {
 			members[f.address.String()] = node{link: "../../../../" + f.devicePath()}
 		}
-		groups[strconv.Itoa(g.id)] = directory(map[string]node{
+		attributes := map[string]node{
 			"devices":          directory(members),
 			"reserved_regions": text("0x00000000fee00000 0x00000000feefffff msi\n"),
 			"type":             text("DMA\n"),
-		})
+		}
+		if g.madeUp {
+			attributes["name"] = text("vfio-noiommu\n")
+			attributes["reserved_regions"] = text("")
+			attributes["type"] = text("unknown\n")
+		}
+		groups[strconv.Itoa(g.id)] = directory(attributes)
 	}
 	return groups
 }
@@ -280,7 +318,7 @@ func (f *function) dir() map[string]node {
 		if k.iommufd {
 			attributes["dev"] = text(fmt.Sprintf("%d:%d\n", cdevMajor, f.vfioDev))
 		}
-		entries["vfio-dev"] = directory(map[string]node{fmt.Sprintf("vfio%d", f.vfioDev): directory(attributes)})
+		entries["vfio-dev"] = directory(map[string]node{f.vfioName(): directory(attributes)})
 	}
 	if f.netdev != "" {
 		entries["net"] = directory(map[string]node{f.netdev: directory(map[string]node{
