@@ -67,7 +67,7 @@ func qemu(o *options, kernel string, initrd, serial *os.File) *exec.Cmd {
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-chardev", fmt.Sprintf("socket,id=wire,fd=%d", serialFD), "-serial", "chardev:wire",
 		"-device", "intel-iommu,intremap=on,caching-mode=on",
-		"-drive", "if=none,id=disk,format=raw,file.driver=null-co,file.size=64M",
+		"-drive", "if=none,id=disk,format=raw,file.driver=null-co,file.size=64M,file.read-zeroes=on",
 		"-kernel", kernel, "-initrd", fmt.Sprintf("/dev/fd/%d", initrdFD), "-append", cmdline,
 	}
 	list := devices
