@@ -167,7 +167,7 @@ func TestDisconnectInAStorm(t *testing.T) {
 	m := vfiotest.FakeMachine(t)
 	r := open(t, m, m.EDU, connect.Policy{Kind: pci.KindINTx, StormLimit: 1})
 	r.raise(0)
-	for range 300 {
+	for range 100 {
 		served := make(chan struct{}, 1)
 		r.disconnect(r.connect(0, func(*connect.Interrupt, any) bool { tell(served, struct{}{}); return false }))
 		i := r.connect(0, func(*connect.Interrupt, any) bool { tell(served, struct{}{}); return false })
@@ -182,7 +182,7 @@ func TestManyClaimsAreNoStorm(t *testing.T) {
 	r := edu(t, m, pci.KindINTx)
 	isr, calls := r.reporting(0)
 	i := r.connect(0, isr)
-	for range 3000 {
+	for range 1500 {
 		serviced(r, 0, calls)
 	}
 	require.NoError(t, i.Err())
