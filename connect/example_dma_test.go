@@ -58,7 +58,7 @@ func newEDUCopier(dev *vfio.Device, p connect.Policy) (*eduCopier, error) {
 	if err != nil {
 		return nil, errors.Join(err, memory.Close())
 	}
-	if e.interrupts, err = connect.ConnectMessages(resources, nil, e.serve); err != nil {
+	if e.interrupts, err = resources.ConnectMessages(nil, e.serve); err != nil {
 		return nil, errors.Join(err, resources.Release(), memory.Close())
 	}
 	if err := dev.SetBusMaster(true); err != nil { // on already with a message, but not with the line

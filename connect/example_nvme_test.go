@@ -103,7 +103,7 @@ func newNVMe(dev *vfio.Device, queues int) (_ *nvme, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d.interrupts, err = connect.ConnectMessages(resources, nil, func(message int) bool { return d.queues[message].serve() })
+	d.interrupts, err = resources.ConnectMessages(nil, func(message int) bool { return d.queues[message].serve() })
 	if err != nil {
 		return nil, err
 	}
