@@ -31,5 +31,5 @@
 //
 //	0000:00:0b.0  nvme: 2048 MSI-X messages, for which a kernel wants about twelve CPUs (--cpus 12)
 //	0000:00:0c.0  PCIe root port; its driver pcieport has an interrupt of it
-//	0000:02:00.0  nvme behind the root port, with SR-IOV: two virtual functions, 02:00.1 and 02:00.2, 33 MSI-X messages
+//	0000:02:00.0  nvme behind the root port, with SR-IOV: two virtual functions, 02:00.1 and 02:00.2
 package vm

@@ -247,9 +247,9 @@ func TestUnprivilegedWithoutIOMMU(t *testing.T) {
 	assert.Equal(t, 1, r.status)
 }
 
-// TestMoreDevices makes the virtual functions of the physical function that VFIO has, which the kernel must be told to
+// TestVirtualFunctions makes the virtual functions of the physical function that VFIO has, which the kernel must be told to
 // allow.
-func TestMoreDevices(t *testing.T) {
+func TestVirtualFunctions(t *testing.T) {
 	boot(t)
 	r := run(t, command(t, "./run", "--kernel", "newest", "--devices", "more", "--cpus", "3", "--", "sh", "-ec", `
 		cd /sys/bus/pci/devices

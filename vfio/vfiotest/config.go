@@ -184,7 +184,7 @@ func (d *device) resetWritten() {
 		return
 	}
 	binary.LittleEndian.PutUint16(v.copied[v.express:], control&^expReset)
-	if d.function.reset == resetFLR {
+	if d.function.reset.isFLR() {
 		d.resetFunction()
 	}
 }

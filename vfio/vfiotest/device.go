@@ -101,7 +101,7 @@ func (d *device) requestBack() {
 
 // canReset tells whether the function can be reset alone. One behind a bridge can only be reset with its neighbours.
 func (d *device) canReset() bool {
-	return d.function.reset == resetFLR || d.function.reset == resetPM
+	return d.function.reset.isFLR() || d.function.reset == resetPM
 }
 
 // resetFunction resets the function if that is possible. The configuration space is brought back, as far as the kernel
@@ -111,7 +111,7 @@ func (d *device) resetFunction() {
 	if !d.canReset() {
 		return
 	}
-	if f.reset == resetFLR {
+	if f.reset.isFLR() {
 		f.setLine(false)
 		f.model.reset()
 	}

@@ -21,7 +21,7 @@ var moreConfigs []byte
 
 // design is what the configuration space of a device does not tell.
 type design struct {
-	group int // the IOMMU group
+	group int // who has the same number is in the same IOMMU group
 	bars  [6]barSize
 	model func(*function) model // nil: memory
 	reset resetMethod
@@ -49,20 +49,26 @@ var designs = map[string]design{
 	"0000:00:08.0": {group: 5, bars: [6]barSize{{size: 16 * kilobyte}}},
 	"0000:00:09.0": {group: 6, bars: [6]barSize{{size: 256}}, reset: resetPM},
 	"0000:00:0a.0": {group: 7, bars: [6]barSize{{size: 4 * kilobyte}, {size: 256, io: true}}},
-	"0000:00:0b.0": {group: 9, bars: [6]barSize{{size: 64 * kilobyte}}, reset: resetFLR},
-	"0000:00:1f.0": {group: 8}, // the ISA bridge, SATA and SMBus of the chipset
-	"0000:00:1f.2": {group: 8, bars: [6]barSize{4: {size: 32, io: true}, 5: {size: 4 * kilobyte}}},
-	"0000:00:1f.3": {group: 8, bars: [6]barSize{4: {size: 64, io: true}}},
+	"0000:00:0b.0": {group: 8, bars: [6]barSize{{size: 64 * kilobyte}}, reset: resetFLR},
+	"0000:00:0c.0": {group: 9, bars: [6]barSize{{size: 4 * kilobyte}}},
+	"0000:00:1f.0": {group: 10}, // the ISA bridge, SATA and SMBus of the chipset
+	"0000:00:1f.2": {group: 10, bars: [6]barSize{4: {size: 32, io: true}, 5: {size: 4 * kilobyte}}},
+	"0000:00:1f.3": {group: 10, bars: [6]barSize{4: {size: 64, io: true}}},
 	"0000:01:01.0": {group: 6, bars: eduBARs, model: newEDU, reset: resetBus},
 	"0000:01:05.0": {group: 6, bars: [6]barSize{{size: 128 * kilobyte}, {size: 64, io: true}}, model: newE1000},
+	"0000:02:00.0": {group: 11, bars: [6]barSize{{size: 16 * kilobyte}}, reset: resetFLRBus},
 }
 
 // boot makes the machine as it is after boot.
 func (k *Kernel) boot() {
 	k.drivers = newDrivers()
-	k.plug(machineConfigs)
+	dumps := readConfigs(machineConfigs)
 	if k.moreDevices {
-		k.plug(moreConfigs)
+		dumps = append(dumps, readConfigs(moreConfigs)...)
+		slices.SortFunc(dumps, func(a, b pci.Dump) int { return a.Address.Compare(b.Address) })
+	}
+	for _, dump := range dumps {
+		k.functions = append(k.functions, k.newFunction(dump))
 	}
 	for _, f := range k.functions {
 		switch f.address {
@@ -82,16 +88,12 @@ func (k *Kernel) boot() {
 	}
 }
 
-// plug adds devices to the machine.
-func (k *Kernel) plug(configs []byte) {
-	dumps, err := pci.ReadDump(bytes.NewReader(configs))
+func readConfigs(text []byte) []pci.Dump {
+	dumps, err := pci.ReadDump(bytes.NewReader(text))
 	if err != nil {
 		panic(fmt.Sprintf("vfiotest: devices: %v", err)) // part of the program
 	}
-	for _, dump := range dumps {
-		k.functions = append(k.functions, k.newFunction(dump))
-	}
-	slices.SortFunc(k.functions, func(a, b *function) int { return a.address.Compare(b.address) })
+	return dumps
 }
 
 // newFunction makes a device from its configuration space and its design.
@@ -135,8 +137,8 @@ func (k *Kernel) newFunction(dump pci.Dump) *function {
 		f.pin = decoded.INTx.Pin
 		f.shownIRQ = int(decoded.INTx.Line)
 	}
-	if f.address.Bus != addressBridge.Bus {
-		f.behind = k.function(addressBridge)
+	if f.address.Bus != 0 {
+		f.behind = k.bridgeTo(f.address.Bus)
 	}
 	f.gsi = inputOf(f)
 	if !k.withoutIOMMU {
@@ -211,6 +213,12 @@ func capabilitySize(config []byte, c pci.Capability) int {
 		return 60
 	}
 	return 4
+}
+
+// bridgeTo returns the bridge that the bus is right behind.
+func (k *Kernel) bridgeTo(bus uint8) *function {
+	i := slices.IndexFunc(k.functions, func(f *function) bool { return f.isBridge() && f.config[offSecondary] == bus })
+	return k.functions[i]
 }
 
 // function returns the function at an address; nil when there is none.

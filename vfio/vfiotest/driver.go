@@ -28,6 +28,7 @@ type driver struct {
 
 func newDrivers() []*driver {
 	return []*driver{
+		{name: "pcieport", module: "pcieportdrv", ids: [][2]uint16{{0x1b36, 0x000c}}, vectors: 1}, // part of the kernel: the first
 		{name: "e1000", module: "e1000", own: true, network: true, ids: [][2]uint16{{0x8086, 0x100e}}},
 		{name: "e1000e", module: "e1000e", own: true, network: true, ids: [][2]uint16{{0x8086, 0x10d3}}, vectors: 3},
 		{name: "pci-stub", module: "pci_stub"},
@@ -117,8 +118,8 @@ func (k *Kernel) attach(f *function, d *driver) error {
 		}
 		f.vfioDev = k.freeVFIODev()
 		f.setPower(3) // until it is opened
-	case d.own:
-		if f.group != nil && f.group.owned() {
+	case len(d.ids) > 0:
+		if d.own && f.group != nil && f.group.owned() {
 			return unix.EBUSY
 		}
 		if !d.knows(f) { // driver_override forced it on a stranger, whose registers make no sense to it
@@ -163,7 +164,7 @@ func (k *Kernel) detach(f *function) {
 			k.groups = slices.DeleteFunc(k.groups, func(other *group) bool { return other == g })
 		}
 	}
-	if d.own {
+	if len(d.ids) > 0 {
 		if f.messages != nil {
 			f.deallocate()
 		}
@@ -195,7 +196,8 @@ func (k *Kernel) freeNetdev() string {
 
 // group is an IOMMU group.
 type group struct {
-	id      int
+	id      int // of /dev/vfio/N, in the order of the functions
+	design  int // its number in designs
 	members []*function
 	madeUp  bool // by VFIO, for a device without an IOMMU
 
@@ -207,14 +209,14 @@ type group struct {
 	bound []*cdevFile
 }
 
-// groupOf returns the group of a number, and makes it when it is new.
-func (k *Kernel) groupOf(id int) *group {
+// groupOf returns the group of a number in designs, and makes it when it is new.
+func (k *Kernel) groupOf(design int) *group {
 	for _, g := range k.groups {
-		if g.id == id {
+		if g.design == design {
 			return g
 		}
 	}
-	g := &group{id: id}
+	g := &group{id: len(k.groups), design: design}
 	k.groups = append(k.groups, g)
 	return g
 }

@@ -88,13 +88,19 @@ const (
 	resetFLR  resetMethod = "flr" // the function starts anew
 	resetPM   resetMethod = "pm"  // power states D3hot and D0; QEMU's devices keep their registers over it
 	resetBus  resetMethod = "bus" // offered by sysfs, but not while the function shares its bus
+
+	resetFLRBus resetMethod = "flr bus" // the first of several
 )
+
+// isFLR tells whether the kernel's choice is a function level reset.
+func (r resetMethod) isFLR() bool { return r == resetFLR || r == resetFLRBus }
 
 // The registers of configuration space that the machine acts on.
 const (
 	offCommand   = 0x04
 	offStatus    = 0x06
 	offBAR0      = 0x10
+	offSecondary = 0x19 // the bus behind a bridge
 	offROM       = 0x30
 	offCapList   = 0x34
 	offIntLine   = 0x3c

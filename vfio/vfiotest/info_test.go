@@ -19,35 +19,43 @@ func alone(m *vfiotest.Machine) []pci.Address {
 	return []pci.Address{m.EDU, m.E1000E, m.NVMe, m.XHCI, m.TestDev}
 }
 
+// infoOf is what the kernel tells about an open device.
+func infoOf(r *raw, a pci.Address) string {
+	r.t.Helper()
+	var b strings.Builder
+	arg := make([]byte, 24)
+	binary.NativeEndian.PutUint32(arg, 24)
+	require.NoError(r.t, r.k.DeviceGetInfo(r.device, arg))
+	fmt.Fprintf(&b, "%v %x\n", a, arg)
+	for i := range uint32(uapi.PCINumRegions + 2) {
+		arg := make([]byte, 64)
+		uapi.Put(arg, uapi.RegionInfo{Argsz: 64, Index: i})
+		err := r.k.DeviceGetRegionInfo(r.device, arg)
+		info := uapi.Take[uapi.RegionInfo](arg)
+		fmt.Fprintf(&b, "  region %d: %s argsz %d flags 0x%x cap %d size 0x%x offset 0x%x", i, errno(err), info.Argsz, info.Flags,
+			info.CapOffset, info.Size, info.Offset)
+		if info.CapOffset != 0 {
+			fmt.Fprintf(&b, " %x", arg[info.CapOffset:])
+		}
+		b.WriteByte('\n')
+	}
+	for i := range uint32(uapi.PCINumIRQs + 1) {
+		arg := make([]byte, 16)
+		uapi.Put(arg, uapi.IRQInfo{Argsz: 16, Index: i})
+		err := r.k.DeviceGetIRQInfo(r.device, arg)
+		info := uapi.Take[uapi.IRQInfo](arg)
+		fmt.Fprintf(&b, "  irq %d: %s flags 0x%x count %d\n", i, errno(err), info.Flags, info.Count)
+	}
+	return b.String()
+}
+
 // What the kernel tells about each device, its regions and its interrupts.
 func TestInfo(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
 		var b strings.Builder
 		for _, a := range alone(m) {
 			r := openRaw(t, m, a)
-			arg := make([]byte, 24)
-			binary.NativeEndian.PutUint32(arg, 24)
-			require.NoError(t, m.Kernel.DeviceGetInfo(r.device, arg))
-			fmt.Fprintf(&b, "%v %x\n", a, arg)
-			for i := range uint32(uapi.PCINumRegions + 2) {
-				arg := make([]byte, 64)
-				uapi.Put(arg, uapi.RegionInfo{Argsz: 64, Index: i})
-				err := m.Kernel.DeviceGetRegionInfo(r.device, arg)
-				info := uapi.Take[uapi.RegionInfo](arg)
-				fmt.Fprintf(&b, "  region %d: %s argsz %d flags 0x%x cap %d size 0x%x offset 0x%x", i, errno(err), info.Argsz, info.Flags,
-					info.CapOffset, info.Size, info.Offset)
-				if info.CapOffset != 0 {
-					fmt.Fprintf(&b, " %x", arg[info.CapOffset:])
-				}
-				b.WriteByte('\n')
-			}
-			for i := range uint32(uapi.PCINumIRQs + 1) {
-				arg := make([]byte, 16)
-				uapi.Put(arg, uapi.IRQInfo{Argsz: 16, Index: i})
-				err := m.Kernel.DeviceGetIRQInfo(r.device, arg)
-				info := uapi.Take[uapi.IRQInfo](arg)
-				fmt.Fprintf(&b, "  irq %d: %s flags 0x%x count %d\n", i, errno(err), info.Flags, info.Count)
-			}
+			b.WriteString(infoOf(r, a))
 			r.close()
 		}
 		golden(t, m, "info", b.String())

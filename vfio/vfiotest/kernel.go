@@ -65,7 +65,8 @@ func WithIOMMUFD() Option { return func(k *Kernel) { k.iommufd = true } }
 // for a message of MSI-X no sooner than that: it can be enabled without, and then not armed (ENOSPC).
 func ArmedLimit(n int) Option { return func(k *Kernel) { k.armedLimit = n } }
 
-// MoreDevices adds the devices that few tests need: see Machine.
+// MoreDevices adds the devices that few tests need, as --devices more of scripts/vm does: see Machine. The physical
+// function cannot make its virtual functions.
 func MoreDevices() Option { return func(k *Kernel) { k.moreDevices = true } }
 
 // NodeMode has the opening of /dev/vfio/GROUP, or of a device's own node, fail with errno, as EACCES when only root may open it.

@@ -24,6 +24,8 @@ var (
 	addressVectors     = pci.Address{Device: 0x0b}
 	addressBridgeEDU   = pci.Address{Bus: 1, Device: 0x01}
 	addressBridgeE1000 = pci.Address{Bus: 1, Device: 0x05}
+	addressRootPort    = pci.Address{Device: 0x0c}
+	addressPF          = pci.Address{Bus: 2}
 )
 
 // virtualMachineEnv is set in the virtual machine to the kernel's name: "stable", "newest" or "own".
@@ -48,7 +50,9 @@ type Machine struct {
 	BridgeE1000 pci.Address // e1000: a line only; bound to the driver e1000
 	TestDev     pci.Address // pci-testdev: no interrupts at all
 	// Only with MoreDevices, or scripts/vm's --devices more.
-	Vectors pci.Address // nvme: 2048 MSI-X messages
+	Vectors  pci.Address // nvme: 2048 MSI-X messages
+	RootPort pci.Address // PCIe root port, bound to pcieport
+	PF       pci.Address // nvme behind the root port: a physical function that can have two virtual ones
 
 	CPUs host.CPUSet // the CPUs that threads and interrupts can be placed on
 }
@@ -135,7 +139,7 @@ func newMachine(t *testing.T, k vfio.Kernel) *Machine {
 		Kernel: k, Host: h, CPUs: cpus, Backend: backend,
 		EDU: addressEDU, EDU2: addressEDU2, E1000E: addressE1000E, NVMe: addressNVMe, XHCI: addressXHCI, Bridge: addressBridge,
 		BridgeEDU: addressBridgeEDU, BridgeE1000: addressBridgeE1000, TestDev: addressTestDev,
-		Vectors: addressVectors,
+		Vectors: addressVectors, RootPort: addressRootPort, PF: addressPF,
 	}
 }
 
