@@ -3,6 +3,8 @@ package vfio
 import (
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/irqbridge/irqbridge/vfio/host"
 )
 
@@ -34,6 +36,16 @@ func (b Backend) String() string {
 		return "no-iommu"
 	}
 	return fmt.Sprintf("backend %d", int(b))
+}
+
+// ParseBackend is the inverse of String. EINVAL when s is the name of none.
+func ParseBackend(s string) (Backend, error) {
+	for _, b := range []Backend{BackendIOMMUFD, BackendGroup, BackendNoIOMMU} {
+		if b.String() == s {
+			return b, nil
+		}
+	}
+	return 0, fmt.Errorf("no backend %q: %w", s, unix.EINVAL)
 }
 
 // BackendFor returns the backend that Open takes for a device unless told otherwise: BackendIOMMUFD where /dev/iommu and the

@@ -19,6 +19,13 @@ func TestBackendString(t *testing.T) {
 	assert.Equal(t, "group", vfio.BackendGroup.String())
 	assert.Equal(t, "no-iommu", vfio.BackendNoIOMMU.String())
 	assert.Equal(t, "backend 7", vfio.Backend(7).String())
+	for _, b := range []vfio.Backend{vfio.BackendIOMMUFD, vfio.BackendGroup, vfio.BackendNoIOMMU} {
+		parsed, err := vfio.ParseBackend(b.String())
+		require.NoError(t, err)
+		assert.Equal(t, b, parsed)
+	}
+	_, err := vfio.ParseBackend("backend 7")
+	require.ErrorIs(t, err, unix.EINVAL)
 	token := vfio.VFToken{0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff}
 	assert.Equal(t, "00112233-4455-6677-8899-aabbccddeeff", token.String())
 }

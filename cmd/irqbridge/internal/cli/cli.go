@@ -75,11 +75,11 @@ type app struct {
 }
 
 // open opens a device on the app's kernel.
-func (a *app) open(address pci.Address) (*vfio.Device, error) {
-	if a.kernel == nil {
-		return vfio.Open(address)
+func (a *app) open(address pci.Address, opts ...vfio.Option) (*vfio.Device, error) {
+	if a.kernel != nil {
+		opts = append(opts, vfio.OnKernel(a.kernel))
 	}
-	return vfio.Open(address, vfio.OnKernel(a.kernel))
+	return vfio.Open(address, opts...)
 }
 
 func (a *app) command() *cobra.Command {

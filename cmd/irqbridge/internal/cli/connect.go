@@ -21,6 +21,7 @@ import (
 
 // connectOptions are the flags of connect.
 type connectOptions struct {
+	backend  string
 	kind     string
 	messages int
 	cpus     string
@@ -69,10 +70,14 @@ kernel signals in place of the device, which proves the way from the eventfd to 
 			if err != nil {
 				return err
 			}
+			if _, err := o.openOptions(); err != nil {
+				return err
+			}
 			return a.connect(ctx, address, policy, o)
 		}),
 	}
 	f := cmd.Flags()
+	f.StringVar(&o.backend, "backend", "auto", "how to open the device: auto, iommufd, group or no-iommu; auto is iommufd where the kernel has it")
 	f.StringVar(&o.kind, "kind", "auto", "auto, intx, msi or msix; auto is the best that the device has")
 	f.IntVar(&o.messages, "messages", 0, "at most `N` messages, for MSI a power of two; 0 for all")
 	f.StringVar(&o.cpus, "cpus", "", "serve and deliver on these CPUs, such as 0-3,8 (default: all that the process may use)")
@@ -113,6 +118,18 @@ func (o *connectOptions) policy() (connect.Policy, error) {
 	return p, nil
 }
 
+// openOptions reads the flag that chooses the backend.
+func (o *connectOptions) openOptions() ([]vfio.Option, error) {
+	if o.backend == "auto" {
+		return nil, nil
+	}
+	b, err := vfio.ParseBackend(o.backend)
+	if err != nil {
+		return nil, usage("--backend %s: want auto, iommufd, group or no-iommu", o.backend)
+	}
+	return []vfio.Option{vfio.WithBackend(b)}, nil
+}
+
 func (a *app) connect(ctx context.Context, address pci.Address, policy connect.Policy, o connectOptions) error {
 	p, err := readProfile(o.profile)
 	if err != nil {
@@ -137,7 +154,11 @@ func (a *app) connect(ctx context.Context, address pci.Address, policy connect.P
 	if o.dryRun {
 		return a.printPlan(d, planned, src, how, o)
 	}
-	device, err := a.open(address)
+	options, err := o.openOptions()
+	if err != nil {
+		return err
+	}
+	device, err := a.open(address, options...)
 	if err != nil {
 		return err
 	}

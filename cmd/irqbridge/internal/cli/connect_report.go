@@ -14,6 +14,7 @@ import (
 type connectJSON struct {
 	Schema     int             `json:"schema"`
 	Address    pci.Address     `json:"address"`
+	Backend    string          `json:"backend"` // iommufd, group or no-iommu
 	Kind       string          `json:"kind"`
 	Interrupts []connectedJSON `json:"interrupts"`
 }
@@ -94,7 +95,7 @@ func (a *app) tellEnd(ctx context.Context, s *session, o connectOptions, problem
 }
 
 func (s *session) json() connectJSON {
-	j := connectJSON{Schema: schema, Address: s.device.Address(), Kind: s.resources.Kind.String(), Interrupts: []connectedJSON{}}
+	j := connectJSON{Schema: schema, Address: s.device.Address(), Backend: s.device.Backend().String(), Kind: s.resources.Kind.String(), Interrupts: []connectedJSON{}}
 	for _, r := range s.rows {
 		c := connectedJSON{
 			Message: r.message.Index, Vector: r.parameters.Vector, Irql: r.parameters.Irql, CPUs: r.routine.cpus.List(),
@@ -111,7 +112,7 @@ func (s *session) json() connectJSON {
 
 // print is the table for people.
 func (s *session) print(a *app, how string, loopback bool) {
-	a.printf("%v  %s  %s\n", s.device.Address(), interruptsOf(s.resources.Kind, len(s.rows)), how)
+	a.printf("%v  %s  %s  backend %v\n", s.device.Address(), interruptsOf(s.resources.Kind, len(s.rows)), how, s.device.Backend())
 	s.table().print(a.stdout, "", 0)
 	s.printTotals(a)
 	if loopback {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio"
 	"github.com/irqbridge/irqbridge/vfio/host"
 )
 
@@ -29,6 +30,7 @@ type hostJSON struct {
 	Driver         string `json:"driver"` // "" for none
 	DriverOverride string `json:"driverOverride"`
 	VFIO           bool   `json:"vfio"`
+	Backend        string `json:"backend"`    // how VFIO hands it out: iommufd, group or no-iommu; "" when no VFIO driver has it
 	IOMMUGroup     *int   `json:"iommuGroup"` // null for none
 	NUMANode       *int   `json:"numaNode"`   // null when the host does not say
 	PowerState     string `json:"powerState"`
@@ -42,11 +44,23 @@ func newDeviceJSON(address pci.Address, f *pci.Function, n naming) deviceJSON {
 	}
 }
 
-func newHostJSON(d host.Device) *hostJSON {
+func newHostJSON(d host.Device, backend string) *hostJSON {
 	return &hostJSON{
-		Driver: d.Driver, DriverOverride: d.DriverOverride, VFIO: d.VFIO, PowerState: d.PowerState,
+		Driver: d.Driver, DriverOverride: d.DriverOverride, VFIO: d.VFIO, Backend: backend, PowerState: d.PowerState,
 		IOMMUGroup: unlessNegative(d.Group), NUMANode: unlessNegative(d.NUMANode),
 	}
+}
+
+// backend is how VFIO hands out a device: what Open would choose, or what it would have to be asked for by name; "" when no
+// VFIO driver has it.
+func (a *app) backend(d host.Device) string {
+	switch {
+	case !d.VFIO:
+		return ""
+	case d.Group >= 0 && a.host.NoIOMMUGroup(d.Group):
+		return vfio.BackendNoIOMMU.String()
+	}
+	return vfio.BackendFor(a.host, d).String()
 }
 
 func hex16(v uint16) string { return fmt.Sprintf("0x%04x", v) }

@@ -87,7 +87,7 @@ func (a *app) list(asJSON bool, n naming, wanted func(host.Device) bool) error {
 			}
 		}
 		row := newDeviceJSON(d.Address, f, n)
-		row.hostJSON = newHostJSON(d)
+		row.hostJSON = newHostJSON(d, a.backend(d))
 		result.Devices = append(result.Devices, row)
 		bound, group := "-", "-"
 		if d.VFIO {

@@ -87,6 +87,7 @@ type shown struct {
 	address  pci.Address
 	function *pci.Function
 	host     *host.Device // nil for a dump
+	backend  string       // "" when no VFIO driver has it
 	group    *host.Group  // nil without one
 	live     []liveIRQ
 	planned  bool
@@ -112,7 +113,7 @@ func (a *app) showDevice(address pci.Address, print func([]shown)) error {
 	if err != nil {
 		return fmt.Errorf("%v: read configuration space: %w", address, err)
 	}
-	s := shown{address: address, function: f, host: &d}
+	s := shown{address: address, function: f, host: &d, backend: a.backend(d)}
 	if d.Group >= 0 {
 		if g, err := a.host.Group(d.Group); err == nil {
 			s.group = &g

@@ -69,7 +69,7 @@ func (s *shown) json(n naming) shownDeviceJSON {
 		j.Assignment = newAssignmentJSON(s.list, s.kind)
 	}
 	if s.host != nil {
-		j.hostJSON = newHostJSON(*s.host)
+		j.hostJSON = newHostJSON(*s.host, s.backend)
 	}
 	switch {
 	case f.Bridge != nil:

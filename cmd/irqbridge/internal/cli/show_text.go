@@ -75,7 +75,7 @@ func (s *shown) printHost(w *output) {
 		driver = s.host.Driver
 	}
 	if s.host.VFIO {
-		driver += " (VFIO)"
+		driver += " (VFIO), backend " + s.backend
 	}
 	if s.host.PowerState != "" && s.host.PowerState != "unknown" {
 		driver += ", power " + s.host.PowerState
