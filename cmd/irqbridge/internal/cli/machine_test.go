@@ -216,7 +216,7 @@ func TestADeviceThatIsOpenElsewhereIsBusy(t *testing.T) {
 		m.Open(t, m.EDU)
 		r := irqbridge(t, m, "connect", m.EDU.String())
 		assert.Equal(t, 1, r.code)
-		assert.Contains(t, r.stderr, "(device or resource busy)")
+		assert.Contains(t, r.stderr, " is open ")
 		assert.Contains(t, r.stderr, "\nnext: ")
 	})
 }
