@@ -75,6 +75,7 @@ func passiveRows(t *testing.T) {
 		received(t, inside)
 		assert.Equal(t, before, k.unmasks())
 		close(goOn)
+		eventually(t, "the line is unmasked", func() bool { return k.unmasks() > before })
 		r.disconnect(i)
 		assert.Equal(t, before+1, k.unmasks())
 	})
