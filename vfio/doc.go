@@ -5,9 +5,9 @@
 //
 // The device must be bound to vfio-pci or another VFIO driver (see vfio/host, or `irqbridge bind`). Then:
 //
-//  1. [Open] finds the device's IOMMU group in sysfs, opens a container and the group, joins them, opens the device and
-//     asks the kernel what it has. Memory decoding is on from here, bus mastering off. When a step fails, the error
-//     is an [*OpError] that says why and what to do, and nothing stays open.
+//  1. [Open] finds the device in sysfs, opens it by the best [Backend] that there is, and asks the kernel what it has.
+//     Memory decoding is on from here, bus mastering off. When a step fails, the error is an [*OpError] that says why and
+//     what to do, and nothing stays open.
 //  2. [Device.BAR] maps the registers; [Device.Config] and [Device.Function] read the configuration space;
 //     [Device.IRQ] tells how many vectors each kind of interrupt has.
 //  3. [Device.EnableIRQs] connects vectors to eventfds and, for messages, switches bus mastering on. An interrupt adds
@@ -21,6 +21,24 @@
 //     everything. It may be called at any time, by any goroutine, and again.
 //
 // Package connect does steps 3 to 5 under the Windows contract.
+//
+// # Backends
+//
+// The kernel hands a device out in one of three ways. Open takes the first of the first two whose nodes exist, and the third
+// only when told to by [WithBackend]; [Device.Backend] says which it was. From there on a device is the same.
+//
+//   - [BackendIOMMUFD]: the node of the device, /dev/vfio/devices/vfioN, bound to an iommufd, /dev/iommu, and attached to an
+//     address space of it. Linux has it since 6.6, when it is built so. Who may open both nodes has the device. Several
+//     devices of one IOMMU group can be open at a time, in one address space: see [WithIOMMUFD]. Another program can open the
+//     node and pass the descriptor: see [FromFD].
+//   - [BackendGroup]: the node of the device's IOMMU group, /dev/vfio/N, put into a container, /dev/vfio/vfio. Every kernel
+//     with VFIO has it. One device of a group is open at a time.
+//   - [BackendNoIOMMU]: the same for a device without an IOMMU, /dev/vfio/noiommu-N. The kernel has to be built for it, and
+//     its parameter enable_unsafe_noiommu_mode to be on, which is never done here. Interrupts and registers work; memory
+//     cannot be mapped, and nothing stops a device, or the program that drives it, from writing to any memory of the host.
+//
+// In all of them every other device of the IOMMU group has to be without a driver, or on one that leaves its DMA alone, as
+// those of VFIO do.
 //
 // # What the host may want
 //

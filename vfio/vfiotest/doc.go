@@ -32,7 +32,8 @@
 // # What differs
 //
 // The two versions of the kernel differ in what they answer, and the fake with them; testdata/6.1 and testdata/newest show
-// where. From the virtual machine the fake differs where QEMU does from hardware: the timers that hold e1000e's
+// where. A kernel of the newest version can be built with iommufd, as the virtual machine's kernel "own" is and the fake
+// with [WithIOMMUFD]: it differs in what it has beside, so that devices are opened in one way more. From the virtual machine the fake differs where QEMU does from hardware: the timers that hold e1000e's
 // interrupts apart do not run, hence nothing comes late or twice; a line that was asserted before its interrupt was
 // first requested is heard.
 //
