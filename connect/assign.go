@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"slices"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -211,13 +211,22 @@ func (d *device) probe(f *pci.Function, o option, r *Resources) (given bool, err
 		return true, nil
 	}
 	index := vfio.IndexOf(o.kind)
-	// With an eventfd, of which nobody waits for signals: x86 takes no vector for a message that has none.
-	e, err := newEventFD()
-	if err != nil {
-		return false, err
+	// With eventfds, for whose signals nobody waits: x86 takes no vector for a message that has none. Each has its own,
+	// because the kernel logs it when two have the same.
+	fds := make([]int, 0, o.n)
+	defer func() {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+	}()
+	for range o.n {
+		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+		if err != nil {
+			return false, os.NewSyscallError("eventfd2", err)
+		}
+		fds = append(fds, fd)
 	}
-	defer e.close()
-	err = d.vfio.EnableIRQs(index, 0, slices.Repeat([]int{e.fd}, o.n))
+	err = d.vfio.EnableIRQs(index, 0, fds)
 	var fewer *vfio.FewerVectorsError
 	if errors.As(err, &fewer) || errors.Is(err, unix.ENOSPC) {
 		if r.Shortfall == nil {

@@ -179,8 +179,8 @@ func (b *BAR) check(verb string, off uint64, width int) error {
 // fault is an OpError about an access, with the reason where the errno tells it.
 func (b *BAR) fault(verb string, off uint64, width int, err error) *OpError {
 	e := b.device.fault(fmt.Sprintf("%s %d bytes at 0x%x of BAR %d", verb, width, off, b.region.Index), err)
-	if errors.Is(err, unix.EFAULT) || errors.Is(err, unix.EIO) {
-		e.Cause = "the device does not answer: memory decoding is off, or it is in reset, powered down or gone"
+	if e.Kind == nil && (errors.Is(err, unix.EFAULT) || errors.Is(err, unix.EIO)) {
+		e.Cause = "the device does not answer: memory decoding is off, or it is in reset or powered down"
 		e.Remedy = "check COMMAND bit 1 in config space and the device's power_state in sysfs"
 	}
 	return e

@@ -13,6 +13,7 @@ import (
 // Offsets in configuration space, pci_regs.h.
 const (
 	offsetCommand = 0x04 // PCI_COMMAND
+	offsetClass   = 0x08 // PCI_CLASS_REVISION
 	offsetBARs    = 0x10 // PCI_BASE_ADDRESS_0
 )
 

@@ -104,6 +104,9 @@ func (d *Device) Reset() error {
 		if errors.Is(err, unix.EAGAIN) {
 			e.Cause, e.Remedy = "the host was busy with the device or its bus", "try again"
 		}
+		if errors.Is(err, unix.ENOTTY) { // no way of resetting worked
+			d.explainGone(e)
+		}
 		return e
 	}
 	return d.setCommand(op, before, ^before)

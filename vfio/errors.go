@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
 )
 
 // What callers branch on, with errors.Is. A missing permission is os.ErrPermission and a closed device os.ErrClosed.
@@ -32,6 +33,9 @@ var (
 	// ErrReleased says that the device was closed because the host wants it back: it was unbound from its VFIO driver, or
 	// removed. It is os.ErrClosed as well.
 	ErrReleased error = releasedError{}
+	// ErrGone says that the device does not answer, not even in its configuration space: it was pulled out, or lost its power
+	// or its link. All that is left to do is to Close it.
+	ErrGone = errors.New("the device has gone")
 	// ErrUncorrectable says that an uncorrectable error of the device was reported on its link. See [Device.OnError].
 	ErrUncorrectable = errors.New("an uncorrectable error was reported for the device")
 )
@@ -94,12 +98,32 @@ func (e *FewerVectorsError) Error() string {
 	return fmt.Sprintf("the host has %d of the %d vectors asked for, and enabled none", e.Available, e.Requested)
 }
 
-// fault is an OpError that is not about interrupts. That the device is closed is said with the reason.
+// fault is an OpError that is not about interrupts. It says why the device is closed, and when it has gone.
 func (d *Device) fault(op string, err error) *OpError {
 	if err == os.ErrClosed && d.released.Load() { //nolint:errorlint // what this package says itself
 		err = ErrReleased
 	}
-	return &OpError{Op: op, Address: d.address, Index: NoIndex, Vector: -1, Err: err}
+	e := &OpError{Op: op, Address: d.address, Index: NoIndex, Vector: -1, Err: err}
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EIO) || errors.Is(err, unix.EFAULT) {
+		d.explainGone(e)
+	}
+	return e
+}
+
+// explainGone looks whether what failed did so because the device has gone. Where there is no device, configuration space
+// reads all ones; VFIO makes up the vendor and the device ID, and not the class. The caller holds life.
+func (d *Device) explainGone(e *OpError) {
+	if d.fd < 0 || len(d.regions) <= uapi.PCIConfigRegionIndex || d.regions[uapi.PCIConfigRegionIndex].Size == 0 {
+		return
+	}
+	var class [4]byte
+	n, err := d.kernel.Pread(d.fd, class[:], int64(d.regions[uapi.PCIConfigRegionIndex].Offset)+offsetClass)
+	if n != len(class) || err != nil || class != [4]byte{0xff, 0xff, 0xff, 0xff} {
+		return
+	}
+	e.Kind = ErrGone
+	e.Cause = "the device has gone, or lost its power or its link: its configuration space reads all ones"
+	e.Remedy = "close it; see the end of dmesg"
 }
 
 // invalid is the refusal of an argument that the kernel would answer with EINVAL, with the reason that it would not give.

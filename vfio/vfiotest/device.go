@@ -274,6 +274,9 @@ func (k *Kernel) DeviceReset(fd int) error {
 	if !f.device.canReset() {
 		return unix.EINVAL
 	}
+	if f.device.function.gone {
+		return unix.ENOTTY
+	}
 	f.device.resetFunction()
 	return nil
 }

@@ -62,15 +62,25 @@ var designs = map[string]design{
 // boot makes the machine as it is after boot.
 func (k *Kernel) boot() {
 	k.drivers = newDrivers()
+	k.scan()
+}
+
+// scan finds the devices that are in the machine and that the host does not know, and gives them to their drivers.
+func (k *Kernel) scan() {
 	dumps := readConfigs(machineConfigs)
 	if k.moreDevices {
 		dumps = append(dumps, readConfigs(moreConfigs)...)
 		slices.SortFunc(dumps, func(a, b pci.Dump) int { return a.Address.Compare(b.Address) })
 	}
+	var found []*function
 	for _, dump := range dumps {
-		k.functions = append(k.functions, k.newFunction(dump))
+		if k.function(dump.Address) == nil && !slices.Contains(k.unplugged, dump.Address) {
+			f := k.newFunction(dump)
+			k.functions, found = append(k.functions, f), append(found, f)
+		}
 	}
-	for _, f := range k.functions {
+	slices.SortFunc(k.functions, func(a, b *function) int { return a.address.Compare(b.address) })
+	for _, f := range found {
 		switch f.address {
 		case addressBridge:
 			f.enable() // the PCI core enables the bridges
@@ -80,7 +90,7 @@ func (k *Kernel) boot() {
 		}
 	}
 	for _, d := range k.drivers {
-		for _, f := range k.functions {
+		for _, f := range found {
 			if d.matches(f) {
 				_ = k.attach(f, d) // nothing stands against it yet
 			}

@@ -49,12 +49,28 @@ func (k *Kernel) Remove(a pci.Address) {
 		return
 	}
 	f.gone = true
+	k.unplugged = append(k.unplugged, a)
 	f.setLine(false)
 	if f.device != nil {
 		f.device.requestBack()
 		return
 	}
 	k.forget(f)
+}
+
+// remove is a write to a device's attribute remove: those behind it and itself are taken from their drivers, which waits
+// for a user of VFIO, and then forgotten.
+func (k *Kernel) remove(f *function) error {
+	for _, behind := range slices.Clone(k.functions) {
+		if behind.behind == f {
+			k.forget(behind)
+		}
+	}
+	k.forget(f)
+	if k.down {
+		return unix.ENODEV
+	}
+	return nil
 }
 
 // forget takes a removed function out of the host's books.

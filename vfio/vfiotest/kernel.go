@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/irqbridge/irqbridge/pci"
 	"github.com/irqbridge/irqbridge/vfio"
 	"github.com/irqbridge/irqbridge/vfio/host"
 )
@@ -111,6 +112,7 @@ type Kernel struct {
 	functions []*function // in the order of their addresses
 	drivers   []*driver
 	groups    []*group
+	unplugged []pci.Address // out of their slots
 	irqs      map[int]*irq
 	saved     map[string][]byte // regular files, by name
 	buffers   []*buffer         // memory of the process

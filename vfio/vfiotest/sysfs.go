@@ -151,6 +151,10 @@ func (k *Kernel) busDir() map[string]node {
 			return entries
 		}},
 		"drivers_probe": {write: k.probe},
+		"rescan": {write: func(string) error {
+			k.scan()
+			return nil
+		}},
 	}
 }
 
@@ -300,6 +304,7 @@ func (f *function) dir() map[string]node {
 	entries["power_state"] = node{read: func() string { return f.powerState() + "\n" }}
 	entries["modalias"] = node{read: f.modalias}
 	entries["driver_override"] = node{read: f.readOverride, write: f.writeOverride}
+	entries["remove"] = node{write: func(string) error { return k.remove(f) }}
 	entries["subsystem"] = node{link: up + "bus/pci"}
 	if !f.isBridge() { // whose windows are not modelled
 		entries["resource"] = node{read: f.resources}

@@ -584,7 +584,7 @@ func TestADeviceThatVanishesIsToldInLines(t *testing.T) {
 		vanish := &notifier{func() { m.Fake.Remove(m.E1000E); cancel() }}
 		r := irqbridgeUntil(ctx, t, m, vanish, append([]string{"connect", m.E1000E.String(), "--json"}, args...)...)
 		assert.Equal(t, 1, r.code)
-		assert.Contains(t, r.stderr, "register IMC: write 4 bytes at 0xd8 of BAR 0: the device does not answer")
+		assert.Contains(t, r.stderr, "register IMC: write 4 bytes at 0xd8 of BAR 0: the device has gone, or lost its power or its link")
 		assert.NotContains(t, r.stderr, "message 0: they were", "nothing was raised")
 		assert.NotContains(t, r.stderr, "message 0: the status", "the line is not stuck")
 		for line := range strings.Lines(r.stderr) {
