@@ -55,3 +55,31 @@ func TestAReleaseWaitsForTheServiceRoutine(t *testing.T) {
 		}
 	})
 }
+
+// TestInterruptsOfADeviceThatIsPulledOut report that it is no longer theirs.
+func TestInterruptsOfADeviceThatIsPulledOut(t *testing.T) {
+	for _, v := range []vfiotest.Version{vfiotest.V6_1, vfiotest.Newest} {
+		m := vfiotest.FakeMachine(t, vfiotest.Personality(v))
+		plan, err := m.Host.PlanBind(m.E1000E, "vfio-pci", false) // there will be nothing to give back
+		require.NoError(t, err)
+		require.NoError(t, plan.Run(t.Context()))
+		dev, err := vfio.Open(m.E1000E, m.Options()...)
+		require.NoError(t, err)
+		resources, err := connect.Assign(dev, connect.Policy{})
+		require.NoError(t, err)
+		told := make(chan error, 5)
+		resources.OnError(func(_ *connect.Interrupt, err error) { told <- err })
+		for _, message := range resources.Expand() {
+			p, err := connect.FromDescriptor(message.Translated)
+			require.NoError(t, err)
+			p.PhysicalDeviceObject, p.InterruptObject = dev, new(*connect.Interrupt)
+			p.ServiceRoutine = func(*connect.Interrupt, any) bool { return true }
+			require.NoError(t, connect.Connect(&p))
+		}
+		m.Fake.Remove(m.E1000E)
+		for range 5 {
+			require.ErrorIs(t, received(t, told), vfio.ErrReleased)
+		}
+		require.NoError(t, dev.Close())
+	}
+}

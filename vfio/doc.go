@@ -48,6 +48,9 @@
 // [Device.OnError] does the same for errors that PCI Express reports, which are only recorded by default. [Device.Err]
 // tells of both.
 //
+// A device that was pulled out, or lost its link, reads as all ones, or fails with [ErrGone] where the kernel notices. If the
+// slot has a driver, the host asks for it back as above.
+//
 // Every method may be called concurrently with every other. See vfio/vfiotest for a fake kernel that needs neither
 // hardware nor privileges.
 package vfio
