@@ -127,17 +127,13 @@ func activeRows(t *testing.T) {
 			}, change)
 			r.raise(0)
 			received(t, inside)
-			result := make(chan error)
+			result := make(chan error, 1)
 			go func() {
 				err := reportInactive(i)
 				assert.True(t, ended.Load())
 				result <- err
 			}()
-			select {
-			case <-result:
-				t.Error("ReportInactive returned while the service routine ran")
-			default:
-			}
+			requireWait(t, "connect.ReportInactive", result)
 			close(goOn)
 			require.NoError(t, received(t, result))
 			// The dispatcher has the line unmasked after the routine: not so any more.

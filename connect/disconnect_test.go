@@ -85,10 +85,7 @@ func disconnectRows(t *testing.T) {
 			assert.True(t, ended.Load())
 			result <- err
 		}()
-		eventually(t, "Disconnect waits for the lock", func() bool {
-			require.Empty(t, result, "Disconnect returned while the service routine ran")
-			return waits("connect.Disconnect")
-		})
+		requireWait(t, "connect.Disconnect", result)
 		close(goOn)
 		require.NoError(t, received(t, result))
 	})
@@ -237,15 +234,20 @@ func disconnectRows(t *testing.T) {
 	})
 }
 
-// waits tells whether a goroutine waits for a lock inside a function.
-func waits(function string) bool {
+// requireWait fails unless the function, whose result a goroutine sends, waits for something.
+func requireWait(t testing.TB, function string, result <-chan error) {
+	t.Helper()
 	buf := make([]byte, 1<<20)
-	for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-		if header, _, _ := strings.Cut(g, "\n"); strings.Contains(header, "[sync.Mutex.Lock") && strings.Contains(g, function+"(") {
-			return true
+	eventually(t, function+" waits", func() bool {
+		require.Empty(t, result, "%s has returned", function)
+		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			header, _, _ := strings.Cut(g, "\n")
+			if strings.Contains(g, function+"(") && !strings.Contains(header, "[run") { // neither running nor runnable
+				return true
+			}
 		}
-	}
-	return false
+		return false
+	})
 }
 
 // lateSignals signals an eventfd that Disconnect has closed, as whoever still holds it can: nobody is called.

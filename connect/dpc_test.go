@@ -215,17 +215,13 @@ func dpcRows(t *testing.T) {
 				connect.NewDPC(func(*connect.DPC, any, any, any) { ended.Add(1) }, nil).Insert(nil, nil)
 			}
 		})
-		flushed := make(chan error)
+		flushed := make(chan error, 1)
 		go func() {
 			err := connect.FlushDPCs()
 			assert.EqualValues(t, n, ended.Load())
 			flushed <- err
 		}()
-		select {
-		case <-flushed:
-			t.Error("FlushDPCs returned while a routine ran")
-		default:
-		}
+		requireWait(t, "connect.FlushDPCs", flushed)
 		release()
 		require.NoError(t, received(t, flushed))
 	})
@@ -243,17 +239,13 @@ func dpcRows(t *testing.T) {
 		})
 		r.trigger(0)
 		received(t, inside)
-		flushed := make(chan error)
+		flushed := make(chan error, 1)
 		go func() {
 			err := connect.FlushDPCs()
 			assert.EqualValues(t, 1, d.Runs())
 			flushed <- err
 		}()
-		select {
-		case <-flushed:
-			t.Error("FlushDPCs returned while the DPC waited for its service routine")
-		default:
-		}
+		requireWait(t, "connect.FlushDPCs", flushed)
 		close(goOn)
 		require.NoError(t, received(t, flushed))
 	})
