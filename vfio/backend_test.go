@@ -1,7 +1,6 @@
 package vfio_test
 
 import (
-	"errors"
 	"os"
 	"testing"
 
@@ -459,7 +458,7 @@ func TestNoIOMMURefused(t *testing.T) {
 		require.ErrorIs(t, err, c.errno)
 		require.ErrorContains(t, err, c.says)
 		var op *vfio.OpError
-		require.True(t, errors.As(err, &op))
+		require.ErrorAs(t, err, &op)
 		assert.Equal(t, pci.Address{Device: 4}, op.Address)
 		assert.Equal(t, before, openFiles(t))
 	}
