@@ -156,7 +156,7 @@ func testEDUCopier(t *testing.T, kind pci.Kind) {
 		assert.Equal(t, want[500:1500], got)
 		_, err = e.ReadAt(got, edcBufferSize-999)
 		require.Error(t, err)
-		assert.Equal(t, uint64(2), e.interrupts.Interrupts()[0].Stats().Claimed, "one interrupt each")
 		require.NoError(t, e.Close())
+		assert.Equal(t, uint64(2), e.interrupts.Interrupts()[0].Stats().Claimed, "one interrupt each")
 	})
 }

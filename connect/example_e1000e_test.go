@@ -38,6 +38,7 @@ type nicRing struct {
 // Registers in BAR 0.
 const (
 	nicCTRL   = 0x0000
+	nicSTATUS = 0x0008
 	nicICR    = 0x00c0 // why it interrupts; ones clear
 	nicIMS    = 0x00d0 // what may interrupt; ones set
 	nicIMC    = 0x00d8 // ones clear it
@@ -56,6 +57,7 @@ const (
 const (
 	nicReset      = 1 << 26 // in CTRL
 	nicSetLinkUp  = 1 << 6
+	nicLinkUp     = 1 << 1 // in STATUS
 	nicReceiveOn  = 1 << 1 // in RCTL
 	nicLoopback   = 1 << 6
 	nicBroadcast  = 1 << 15
@@ -112,6 +114,7 @@ func newNIC(dev *vfio.Device) (_ *nic, err error) {
 		e.registers.Write32(nicIVAR, nicRoutes),
 		e.registers.Write32(nicIMS, nicReceived|nicSent),
 		e.registers.Write32(nicCTRL, nicSetLinkUp),
+		e.await(nicSTATUS, nicLinkUp, nicLinkUp), // it receives nothing before, not even from itself
 		e.registers.Write32(nicTCTL, nicSendOn),
 		e.registers.Write32(nicRCTL, nicReceiveOn|nicLoopback|nicBroadcast|nicStripCRC),
 		e.registers.Write32(nicRDBA+nicTail, nicEntries-1), // all but one are the card's: full and empty must differ
@@ -123,15 +126,21 @@ func (e *nic) reset() error {
 	if err := e.registers.Write32(nicCTRL, nicReset); err != nil {
 		return err
 	}
+	if err := e.await(nicCTRL, nicReset, 0); err != nil {
+		return err
+	}
+	return e.registers.Write32(nicIMC, 0xffffffff)
+}
+
+// await waits until a bit of a register is as it should be.
+func (e *nic) await(register uint64, bit, want uint32) error {
 	for end := time.Now().Add(deadline); ; time.Sleep(time.Millisecond) {
-		v, err := e.registers.Read32(nicCTRL)
+		v, err := e.registers.Read32(register)
 		switch {
-		case err != nil:
+		case err != nil || v&bit == want:
 			return err
-		case v&nicReset == 0:
-			return e.registers.Write32(nicIMC, 0xffffffff)
 		case time.Now().After(end):
-			return errors.New("e1000e: the reset does not end")
+			return fmt.Errorf("e1000e: register 0x%x stays 0x%x", register, v)
 		}
 	}
 }
