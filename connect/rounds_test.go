@@ -27,6 +27,9 @@ const roundsEnv = "IRQBRIDGE_ROUNDS"
 func TestRounds(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
 		rounds := 100
+		if m.Real {
+			rounds = 40 // each is a third of a second of emulation
+		}
 		if text := os.Getenv(roundsEnv); text != "" {
 			var err error
 			rounds, err = strconv.Atoi(text)
