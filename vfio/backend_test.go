@@ -463,3 +463,53 @@ func TestNoIOMMURefused(t *testing.T) {
 		assert.Equal(t, before, openFiles(t))
 	}
 }
+
+// iommufd counts what all processes of a user have locked, and says so when it is too much.
+func TestIOMMUFDMemlock(t *testing.T) {
+	m := own(t, vfiotest.MemlockLimit(64<<10))
+	d := m.Open(t, m.EDU)
+	b, err := d.AllocDMA(60 << 10)
+	require.NoError(t, err)
+	_, err = d.AllocDMA(8 << 10)
+	require.ErrorIs(t, err, unix.ENOMEM)
+	require.ErrorContains(t, err, "all processes of this user together may lock 64 KiB")
+	require.ErrorContains(t, err, "8 KiB more are needed")
+	require.ErrorContains(t, err, "ulimit -l")
+	require.NoError(t, b.Close())
+	_, err = d.AllocDMA(8 << 10)
+	require.NoError(t, err)
+
+	m.Fake.Fail("IOASMap", unix.ENOSPC, 1)
+	_, err = d.AllocDMA(4096)
+	require.ErrorIs(t, err, unix.ENOSPC)
+	m.Fake.Fail("IOASUnmap", unix.EBUSY, 1)
+	require.ErrorIs(t, d.Close(), unix.EBUSY)
+}
+
+// What the errno of BIND says about a token that was given.
+func TestVFTokenThatIsWrong(t *testing.T) {
+	m := own(t)
+	m.Fake.Fail("DeviceBindIOMMUFD", unix.EACCES, 1)
+	_, err := vfio.Open(m.EDU, append(m.Options(), vfio.WithVFToken(vfio.VFToken{1}))...)
+	require.ErrorIs(t, err, os.ErrPermission)
+	require.ErrorContains(t, err, "the VF token is not the one")
+}
+
+// An address space that others have come to share outlives the device that made it.
+func TestGivenIOMMUFDIsShared(t *testing.T) {
+	withIOMMUFD(t, func(t *testing.T, m *vfiotest.Machine) {
+		m.Bind(t, m.EDU)
+		m.Bind(t, m.EDU2)
+		fd, err := m.Kernel.Open("/dev/iommu")
+		require.NoError(t, err)
+		one, err := vfio.Open(m.EDU, vfio.OnKernel(m.Kernel), vfio.WithIOMMUFD(fd, 0))
+		require.NoError(t, err)
+		two, err := vfio.Open(m.EDU2, vfio.OnKernel(m.Kernel), vfio.WithIOMMUFD(one.IOMMUFD()))
+		require.NoError(t, err)
+		require.NoError(t, one.Close())
+		_, err = two.AllocDMA(4096)
+		require.NoError(t, err)
+		require.NoError(t, two.Close())
+		require.NoError(t, m.Kernel.Close(fd))
+	})
+}

@@ -173,9 +173,14 @@ func (b *iommufdBackend) explainBind(err error) error {
 	e := d.fault(op, err)
 	switch {
 	case d.explainToken(e):
-	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EINVAL):
-		// The kernel answers EBUSY while the group's node is open, EINVAL while the device is bound by another descriptor.
+	case errors.Is(err, unix.EBUSY): // the group's node is open
 		d.explainBusy(e)
+	case errors.Is(err, unix.EINVAL): // the device is bound by another descriptor
+		d.explainBusy(e)
+		if len(d.host.Holders(d.group)) == 0 {
+			e.Cause += "; or the IOMMU does not keep the caches coherent, which iommufd wants"
+			e.Remedy += "; or use backend group"
+		}
 	case errors.Is(err, unix.EPERM):
 		b.explainOwner(e)
 	case errors.Is(err, unix.ENODEV):
