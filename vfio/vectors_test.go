@@ -239,10 +239,12 @@ func TestTwoThousandVectors(t *testing.T) {
 // TestOutOfVectors: the host says that it has not enough, and not how many it has.
 func TestOutOfVectors(t *testing.T) {
 	for _, v := range []vfiotest.Version{vfiotest.V6_1, vfiotest.Newest} {
-		m := vfiotest.FakeMachine(t, vfiotest.Personality(v), vfiotest.MoreDevices(), vfiotest.ArmedLimit(400))
-		d := m.Open(t, m.Vectors)
-		fds := newEventFDs(t, 2048)
-		outOfVectors(t, d, fds, d.EnableIRQs(vfio.MSIX, 0, fds))
+		t.Run(v.String(), func(t *testing.T) { // which closes the eventfds at its end
+			m := vfiotest.FakeMachine(t, vfiotest.Personality(v), vfiotest.MoreDevices(), vfiotest.ArmedLimit(400))
+			d := m.Open(t, m.Vectors)
+			fds := newEventFDs(t, 2048)
+			outOfVectors(t, d, fds, d.EnableIRQs(vfio.MSIX, 0, fds))
+		})
 	}
 }
 
