@@ -347,10 +347,9 @@ func (r *Resources) Release() error {
 	return nil
 }
 
-// OnError sets who is told when one of the device's interrupts is silenced or storms; nil for nobody. It is called once
-// for each interrupt, and again after Rearm, in a goroutine of its own, with what the interrupt's Err returns, and may
-// disconnect it. It is also called for each call of a routine that does not return in 10 s, once: the source is not
-// silenced then, and a disconnect would wait for the routine.
+// OnError sets who is told when something goes wrong with one of the device's interrupts; nil for nobody. [Interrupt.Err]
+// lists what that is. The handler is called once for each interrupt of the chain and each time that it begins, in a
+// goroutine of its own, and may disconnect the interrupt; for a routine that does not return, that waits for it.
 func (r *Resources) OnError(handler func(i *Interrupt, err error)) {
 	if d := lookupDevice(r.Device); d != nil {
 		d.onError.Store(&handler)

@@ -204,6 +204,7 @@ func (d *device) attach(i *Interrupt, m pci.Message, p *Parameters, cpus host.CP
 	if err = s.start(); err == nil {
 		if err = d.arm(s); err != nil {
 			s.stop()
+			_ = d.disarm(s) // the first failure is told
 		}
 	}
 	if err != nil {

@@ -117,7 +117,7 @@ func (d *device) discard(s *source) {
 	s.eventfd.close()
 }
 
-// arm hands the source's eventfd to the kernel. The first message of a device enables all that were assigned, the
+// arm hands the source's eventfd to the kernel. If it fails it may have got through in part, and disarm undoes that. The first message of a device enables all that were assigned, the
 // others without a trigger: kernels before 6.5 cannot add vectors to an enabled index. Each later message is then an
 // exchange of one vector's trigger.
 func (d *device) arm(s *source) error {
@@ -126,11 +126,7 @@ func (d *device) arm(s *source) error {
 		return d.armLine(s)
 	}
 	if len(d.sources) > 0 {
-		err := s.hand(s.eventfd.fd)
-		if err != nil && s.spares > 0 {
-			_ = s.hand(-1) // it may have got through in part
-		}
-		return err
+		return s.hand(s.eventfd.fd)
 	}
 	fds := slices.Repeat([]int{-1}, len(d.resources.messages)+d.resources.spares)
 	fds[s.message.Index] = s.eventfd.fd
@@ -157,14 +153,10 @@ func (d *device) armLine(s *source) error {
 	if err := d.vfio.EnableIRQs(vfio.INTx, 0, []int{s.eventfd.fd}); err != nil {
 		return err
 	}
-	err := d.vfio.MaskIRQ(vfio.INTx)
-	if err == nil {
-		err = d.vfio.UnmaskIRQ(vfio.INTx)
+	if err := d.vfio.MaskIRQ(vfio.INTx); err != nil {
+		return err
 	}
-	if err != nil {
-		return errors.Join(err, d.vfio.DisableIRQs(vfio.INTx))
-	}
-	return nil
+	return d.vfio.UnmaskIRQ(vfio.INTx)
 }
 
 // disarm takes the eventfd back from the kernel. The last source disables the index, so that another kind of interrupt
@@ -207,8 +199,6 @@ func (d *device) remove(i *Interrupt) error {
 		}
 		return s.deactivated()
 	}
-	s.active.Store(0)
-	// Those who serve it let go first, so that they neither unmask nor silence what is disabled here.
 	s.stop()
 	delete(d.sources, s.message.Index)
 	err := d.disarm(s)

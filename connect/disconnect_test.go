@@ -307,6 +307,67 @@ func TestCloseInAServiceRoutine(t *testing.T) {
 	})
 }
 
+// The service routine of a line that closes its device is told to have been connected then, and not that the line, which
+// is gone, could not be unmasked.
+func TestCloseInAServiceRoutineOfALine(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	r := edu(t, m, pci.KindINTx)
+	reports := make(chan error, 2)
+	r.resources.OnError(func(_ *connect.Interrupt, err error) { reports <- err })
+	held, goOn, closed := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	var second *connect.Interrupt
+	disconnected := make(chan error, 1)
+	r.connect(0, func(*connect.Interrupt, any) bool { tell(closed, r.dev.Close()); return true })
+	second = r.connect(0, claim)
+	// Who disconnects waits for the lock of the second, and who takes the device down waits for him.
+	go second.Synchronize(func() bool { close(held); <-goOn; return true })
+	received(t, held)
+	go func() { disconnected <- disconnect(second) }()
+	requireWait(t, "connect.Disconnect", disconnected)
+	r.trigger(0)
+	require.NoError(t, received(t, closed))
+	requireWait(t, "connect.(*dispatcher).wait", nil) // the walk is over
+	close(goOn)
+	require.NoError(t, received(t, disconnected))
+	require.ErrorContains(t, received(t, reports), "was connected when its device was closed")
+	require.NoError(t, second.Err())
+}
+
+// A Connect that fails while its service routine runs, for a line that has been enabled already, reports nothing of it: the
+// line is disabled when nobody is left to unmask it.
+func TestConnectThatFailsInTheMiddle(t *testing.T) {
+	const actionMask = 1 << 3 // VFIO_IRQ_SET_ACTION_MASK
+	m, k := alter(t)
+	r := edu(t, m, pci.KindINTx)
+	r.resources.OnError(func(i *connect.Interrupt, err error) { t.Errorf("%s: %v", i, err) })
+	inside, goOn := make(chan *connect.Interrupt), make(chan struct{})
+	var running *connect.Interrupt
+	k.set(func(k *altered) {
+		k.setIRQs = func(call setIRQs) (int, error, bool) {
+			if call.flags&actionMask == 0 {
+				return 0, nil, false
+			}
+			running = received(t, inside)
+			return 0, unix.EIO, true
+		}
+	})
+	r.raise(0)
+	p := r.params(0, func(i *connect.Interrupt, _ any) bool {
+		inside <- i
+		<-goOn
+		return r.serve(0)
+	})
+	result := make(chan error, 1)
+	go func() { result <- connect.Connect(p) }()
+	requireWait(t, "connect.(*dispatcher).remove", result)
+	close(goOn)
+	require.ErrorIs(t, received(t, result), unix.EIO)
+	require.NoError(t, running.Err())
+	assert.Nil(t, *p.InterruptObject)
+	assert.False(t, r.enabled())
+	k.set(func(k *altered) { k.setIRQs = nil })
+}
+
 // A kernel that refuses to disarm is reported; the interrupt is disconnected all the same.
 func TestDisconnectReportsTheKernel(t *testing.T) {
 	m, k := alter(t)

@@ -52,6 +52,7 @@ type dispatcher struct {
 	// boundaries are closed, and the thread ends if stopping, when the batch at hand is finished.
 	boundaries []chan struct{}
 	stopping   bool
+	failed     error // why the thread ends by itself
 }
 
 const (
@@ -180,8 +181,11 @@ func (d *dispatcher) boundary() (stop bool) {
 	return d.stopping
 }
 
-// fail silences every source when the thread cannot go on.
+// fail silences every source when the thread cannot go on. Nobody adds another one then.
 func (d *dispatcher) fail(err error) {
+	d.mu.Lock()
+	d.failed = err
+	d.mu.Unlock()
 	table := *d.table.Load()
 	for i := range table {
 		if s := table[i].Load(); s != nil {
@@ -198,13 +202,11 @@ func (d *dispatcher) wake() {
 // add puts a source into the table and its eventfd into the epoll set. A signal that the eventfd already has makes an
 // event at once.
 func (d *dispatcher) add(s *source) error {
-	select {
-	case <-d.done:
-		return fmt.Errorf("the dispatcher thread of CPUs %s has ended; disconnect the interrupts that it served", d.cpus)
-	default:
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.failed != nil {
+		return fmt.Errorf("the dispatcher thread of CPUs %s has ended; disconnect the interrupts that it served: %w", d.cpus, d.failed)
+	}
 	slot := d.freeSlot()
 	d.generation++
 	s.slot, s.generation = slot, d.generation

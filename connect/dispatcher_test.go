@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -247,7 +248,13 @@ func TestDispatcherThatCannotWait(t *testing.T) {
 	require.NoError(t, err)
 	defer unix.Close(old)
 	require.NoError(t, unix.Dup3(null, d.epoll, unix.O_CLOEXEC))
+	s.reports.Lock() // holds the thread up when it silences the source
 	d.wake()
+	eventually(t, "no source is added to it", func() bool {
+		err := d.add(&source{eventfd: s.eventfd})
+		return strings.Contains(err.Error(), "has ended")
+	})
+	s.reports.Unlock()
 	received(t, d.done)
 	require.ErrorIs(t, (*s.chain.Load())[0].Err(), unix.EINVAL)
 	require.ErrorContains(t, d.add(s), "has ended")

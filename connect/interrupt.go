@@ -38,8 +38,10 @@ type Interrupt struct {
 	firesBefore     uint64
 	unclaimedBefore uint64
 
-	err   atomic.Pointer[error]
-	stuck atomic.Pointer[stuckCall] // the last call that the watchdog reported
+	// What Err tells, the gravest first.
+	err    atomic.Pointer[error]     // why the routine is called no more
+	storms atomic.Pointer[error]     // a storm in which it is called on
+	stuck  atomic.Pointer[stuckCall] // the last call that the watchdog reported
 }
 
 // passive tells whether the service routine runs at PASSIVE_LEVEL.
@@ -98,15 +100,22 @@ func (i *Interrupt) Descriptor() pci.TranslatedDescriptor { return i.source.mess
 // String names the interrupt for people: "0000:00:05.0 msix 3 (vector 0x33)".
 func (i *Interrupt) String() string { return i.source.String() }
 
-// Err returns nil while all is well and after an ordinary Disconnect. Otherwise it says why the interrupt's service
-// routine is called no more: a [*ServiceRoutineError], a [*BugCheckError], or an error that is os.ErrClosed when the device was
-// closed while the interrupt was connected. A [*BugCheckError] with Stopped false tells of a storm in which it is called
-// on. [Interrupt.Rearm] ends a storm.
+// Err tells what is wrong with the interrupt, nil if nothing is. Of several it is the first of these that holds:
 //
-// A routine that does not return in 10 s is a [*BugCheckError] with DPCWatchdogViolation, as long as that call goes on: the
-// source is not silenced, and when the routine returns all is well again.
+//   - The service routine is called no more. The error is the first cause, and stays after Disconnect: a
+//     [*ServiceRoutineError]; a [*BugCheckError] with HardwareInterruptStorm and Stopped, which [Interrupt.Rearm] ends; what
+//     the kernel said when it could not go on; or, for an interrupt that was connected when its device was closed, an
+//     error that is os.ErrClosed.
+//   - There is a storm in which the routine is called on: a [*BugCheckError] with HardwareInterruptStorm, Stopped
+//     false, until Rearm.
+//   - The routine does not return: a [*BugCheckError] with DPCWatchdogViolation from 10 s on, until that call returns.
+//
+// The handler of [Resources.OnError] is told of each when it begins to hold. An ordinary Disconnect is no error.
 func (i *Interrupt) Err() error {
 	if err := i.err.Load(); err != nil {
+		return *err
+	}
+	if err := i.storms.Load(); err != nil {
 		return *err
 	}
 	if s := i.stuck.Load(); s != nil && i.ended() < s.number {
@@ -115,16 +124,21 @@ func (i *Interrupt) Err() error {
 	return nil
 }
 
-// report keeps the interrupt's first error and tells the device's error handler of it, in a goroutine of its own: the
-// handler may disconnect.
+// report keeps why the routine is called no more, and tells of it.
 func (i *Interrupt) report(err error) {
-	if !i.err.CompareAndSwap(nil, &err) {
-		return
+	if i.err.CompareAndSwap(nil, &err) {
+		i.notify(err)
 	}
-	i.notify(err)
 }
 
-// notify tells the device's error handler.
+// reportStorm keeps a storm in which the routine is called on, and tells of it.
+func (i *Interrupt) reportStorm(err error) {
+	if i.storms.CompareAndSwap(nil, &err) {
+		i.notify(err)
+	}
+}
+
+// notify tells the device's error handler, in a goroutine of its own: the handler may disconnect.
 func (i *Interrupt) notify(err error) {
 	if handler := i.source.device.onError.Load(); handler != nil && *handler != nil {
 		go (*handler)(i, err)

@@ -1,7 +1,9 @@
 package connect
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -29,7 +31,7 @@ type source struct {
 	worker     *worker // runs the routines of a passive-level source, nil where the dispatcher does
 
 	err       atomic.Pointer[error] // why the source is silenced, nil while it is not
-	reports   sync.Mutex            // held while the chain is told of an error, or the error taken back
+	reports   sync.Mutex            // held while the members are told of an error, or a storm is taken back
 	unclaimed atomic.Uint64
 	storm     storm // of a line
 
@@ -52,8 +54,10 @@ func (s *source) start() error {
 	return nil
 }
 
-// stop ends that, and returns when nobody is serving it any more.
+// stop ends that, and returns when nobody is serving it any more. Then it can be disarmed: whoever served it neither
+// unmasks nor silences what is disabled.
 func (s *source) stop() {
+	s.active.Store(0)
 	s.dispatcher.remove(s)
 	if s.worker != nil {
 		s.worker.stop()
@@ -172,14 +176,14 @@ func (s *source) walkLatched(t *thread, chain []*Interrupt) outcome {
 			return result
 		}
 	}
-	s.tell(stormError(chain, false, fmt.Sprintf("the service routines of %s claimed in %d passes of one walk; "+
+	s.tellStorm(stormError(chain, false, fmt.Sprintf("the service routines of %s claimed in %d passes of one walk; "+
 		"one of them claims what its device did not raise", s, maxPasses)))
 	return result
 }
 
 // unmask tells the kernel, which masked the line before it signalled, that the line was served. If the line is still
 // asserted the kernel signals again at once, and the eventfd makes a new event. Messages have no such rule: the
-// kernel answers ENOTTY. A failure silences the source.
+// kernel answers ENOTTY. A failure silences the source. That the device is closed is none: whoever closes it tells.
 //
 // The line stays masked when nobody is active. Otherwise it is unmasked also if nobody was called: one member may have
 // left, or become inactive, just before its turn, when another had come, or become active, after its own.
@@ -188,6 +192,9 @@ func (s *source) unmask() error {
 		return nil
 	}
 	err := s.device.vfio.UnmaskIRQ(vfio.INTx)
+	if errors.Is(err, os.ErrClosed) {
+		return err
+	}
 	if err != nil {
 		s.fail(fmt.Errorf("the line of %s stays masked after service; disconnect it and connect again: %w",
 			s.device.vfio.Address(), err))
@@ -253,12 +260,12 @@ func (s *source) fail(err error) {
 	}
 }
 
-// tell reports an error that does not silence the source.
-func (s *source) tell(err error) {
+// tellStorm reports a storm that does not silence the source.
+func (s *source) tellStorm(err error) {
 	s.reports.Lock()
 	defer s.reports.Unlock()
 	for _, i := range s.members() {
-		i.report(err)
+		i.reportStorm(err)
 	}
 }
 

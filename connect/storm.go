@@ -53,7 +53,7 @@ func (w *storm) checkClaims(s *source, chain []*Interrupt) {
 		w.claimed = 0
 	case w.claimed == overclaimPatience+overclaimProof:
 		w.claimed = 0
-		s.tell(stormError(chain, false, fmt.Sprintf("the service routine of %s claimed %d interrupts in a row and the device still "+
+		s.tellStorm(stormError(chain, false, fmt.Sprintf("the service routine of %s claimed %d interrupts in a row and the device still "+
 			"asserts its line: it claims what it does not quiet; it is called on", s, overclaimPatience+overclaimProof)))
 	}
 }
@@ -98,8 +98,9 @@ func isStorm(err error) bool {
 // are cleared, counting starts again, and a line that was left masked is unmasked. If it is still asserted it
 // interrupts at once. Without a storm Rearm does nothing.
 //
-// It returns a [*BugCheckError] when a service routine calls it, or somebody with an interrupt lock. It is a [*StatusError] for an interrupt that is not connected, or whose source is silenced for another
-// reason, which only Disconnect ends; the kernel's errno is inside when it cannot unmask.
+// The error is a [*BugCheckError] when it is called from a service or deferred routine or with an interrupt lock held, and a
+// [*StatusError] for an interrupt that is not connected, for one whose source is silenced for another reason, which only
+// Disconnect ends, and when the kernel does not unmask the line, with its errno inside.
 func (i *Interrupt) Rearm() error {
 	const op = "rearm"
 	if err := requirePassive("Rearm"); err != nil {
@@ -136,8 +137,9 @@ func (s *source) forgetStorm() (resume bool, err error) {
 		return false, *silenced
 	}
 	for _, i := range s.members() {
-		if err := i.err.Load(); err != nil && isStorm(*err) {
-			i.err.CompareAndSwap(err, nil)
+		i.storms.Store(nil)
+		if silenced != nil {
+			i.err.Store(nil) // the same storm: what silences a member silences the source
 		}
 	}
 	if silenced == nil {

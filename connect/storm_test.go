@@ -1,6 +1,7 @@
 package connect_test
 
 import (
+	"os"
 	"reflect"
 	"sync/atomic"
 	"testing"
@@ -117,6 +118,52 @@ func TestStormOfClaims(t *testing.T) {
 		require.NoError(t, i.Err())
 		r.disconnect(i)
 	})
+}
+
+// A storm in which the routine is called on does not hide that it is called no more later.
+func TestErrorsAfterAStormOfClaims(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	for _, c := range []struct {
+		end  string
+		then func(r *rig, answer *atomic.Int32)
+		want func(err error)
+	}{
+		{"panic", func(_ *rig, answer *atomic.Int32) { answer.Store(2) }, func(err error) {
+			var failed *connect.ServiceRoutineError
+			require.ErrorAs(t, err, &failed)
+		}},
+		{"unclaimed", func(_ *rig, answer *atomic.Int32) { answer.Store(1) }, func(err error) {
+			var check *connect.BugCheckError
+			require.ErrorAs(t, err, &check)
+			require.True(t, check.Stopped)
+		}},
+		{"close", func(r *rig, _ *atomic.Int32) { r.close() }, func(err error) { require.ErrorIs(t, err, os.ErrClosed) }},
+	} {
+		r := edu(t, m, pci.KindINTx)
+		reports := make(chan error, 3)
+		r.resources.OnError(func(_ *connect.Interrupt, err error) { reports <- err })
+		var answer atomic.Int32 // claim, decline, panic
+		i := r.connect(0, func(*connect.Interrupt, any) bool {
+			if answer.Load() == 2 {
+				panic("out of order")
+			}
+			return answer.Load() == 0
+		})
+		r.raise(0)
+		storm := received(t, reports)
+		bugCheck(t, storm, connect.HardwareInterruptStorm)
+		assert.Same(t, storm, i.Err())
+		c.then(r, &answer)
+		end := received(t, reports)
+		c.want(end)
+		assert.Same(t, end, i.Err(), c.end)
+		if c.end == "unclaimed" {
+			r.board.acknowledge(r, 0)
+			require.NoError(t, i.Rearm())
+			require.NoError(t, i.Err(), "both storms are over")
+		}
+		r.close()
+	}
 }
 
 // A passive-level routine has storms too.
