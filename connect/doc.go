@@ -2,7 +2,7 @@
 // resource descriptors to the parameters of IoConnectInterruptEx with CONNECT_FULLY_SPECIFIED, and runs service
 // routines on pinned OS threads, one eventfd of VFIO for each line or message.
 //
-// # The way of an interrupt
+// # Start here
 //
 //	dev, err := vfio.Open(address)
 //	resources, err := connect.Assign(dev, connect.Policy{})    // what the PnP manager does
@@ -18,10 +18,12 @@
 //
 // The four steps are apart because Windows has them apart. [Assign] decides which interrupts the device gets and on
 // which processors, by a [Policy]. [FullySpecified] is the mapping of the page "Using the CONNECT_FULLY_SPECIFIED
-// Version of IoConnectInterruptEx", bit for bit: it never fails and never refuses. [Connect] refuses: what it is asked
-// for must be what was assigned. A driver ends in the opposite order: quiet the device, [Disconnect], close the device.
+// Version of IoConnectInterruptEx", bit for bit: it never fails and never refuses; [FromDescriptor] is the same for
+// descriptors that make sense. [Connect] refuses: what it is asked for must be what was assigned. A driver ends in the
+// opposite order: quiet the device, [FlushDPCs], [Disconnect], close the device.
 //
-// [Resources.ConnectMessages] is the steps from the loop on in one call, for one routine that gets the message number.
+// Whoever has one routine for all messages of a device calls [Resources.ConnectMessages] in place of the loop. The example
+// "page" is the page's own code in Go, "driver" a whole driver for a small device.
 //
 // # Service routines
 //
@@ -34,10 +36,10 @@
 // lost: after the last one the routine is called once more. The routine asks its device what there is to do.
 //
 // A routine may use its device, its own data and Synchronize of other interrupts. It must not block, except at passive
-// level, and it must not call Connect, Disconnect, Assign or Release, which would wait for it: they return a
-// [*BugCheckError] at once. What takes longer is left to a [DPC]. Data shared with other goroutines belongs under
-// [Interrupt.Synchronize], data shared with other service routines under a common [SpinLock], see [LockGroup]. A panic
-// in a routine silences its source and nothing else; [Interrupt.Err] and [Resources.OnError] tell.
+// level, and it must not call Connect, Disconnect, Assign, Release, Rearm or FlushDPCs, which would wait for it: they return
+// a [*BugCheckError] at once. Close of its device does not wait for it, unless somebody else is closing the device already:
+// close in a goroutine. What takes longer is left to a [DPC]. Data shared with other goroutines belongs under
+// [Interrupt.Synchronize], data shared with other service routines under a common [SpinLock], see [LockGroup].
 //
 // # Deferred procedure calls
 //
@@ -49,17 +51,21 @@
 //
 // The routine runs after the walk of the chain has ended, on a thread of its own that is bound to the same processors,
 // while the next interrupt is served. An insert while the DPC is queued has no effect, so one run stands for several
-// interrupts. Disconnect neither runs nor removes what is queued: quiet the device, [FlushDPCs], Disconnect, and then free
-// what the routine uses. A routine at DISPATCH_LEVEL must not wait; what waits is work for a goroutine, to which a
+// interrupts. Disconnect neither runs nor removes what is queued, so FlushDPCs comes before it. A routine at DISPATCH_LEVEL must not wait; what waits is work for a goroutine, to which a
 // channel is handed as ever.
 //
-// # Time limits
+// # What goes wrong
+//
+// A call that is refused returns a [*StatusError] with a [Status] of Windows, or a [*BugCheckError] where Windows would
+// stop. What goes wrong later is told to the handler of [Resources.OnError] and by [Interrupt.Err], which has the rule: a
+// routine that panicked and a line that nobody quiets (a storm) are called no more, and their source is silenced, while all
+// other sources are served on. [Interrupt.Rearm] ends a storm; after the rest comes Disconnect. A DPC has an OnError and an
+// Err of its own.
 //
 // Windows gives a service routine 25 us and a deferred routine 100 us, and stops when one does not return. Here
 // [Resources.MeasureTimes] and [DPC.MeasureTimes] count the calls that took longer and keep the longest; without them no
-// clock is read. A routine that has not returned in 10 s is reported with the bug check DPC_WATCHDOG_VIOLATION to
-// [Resources.OnError] and [DPC.OnError], once for that call, and what other threads serve goes on. It cannot be stopped:
-// Disconnect and FlushDPCs wait for it.
+// clock is read. A routine that has not returned in 10 s is reported, once for that call, and what other threads serve goes
+// on. It cannot be stopped: Disconnect, Close and FlushDPCs wait for it.
 //
 // # Two masks
 //
@@ -79,33 +85,49 @@
 //
 // # What is decided here
 //
-// Where Windows leaves a question open, or a process cannot do what a kernel does, this is the answer:
+// Where Windows leaves a question open, or a process cannot do what a kernel does, this is the answer. On connecting and
+// disconnecting:
 //
 //   - The interrupt object is stored before the interrupt is armed, so a service routine always finds it. On Windows the
 //     routine may run first. After any failure it is nil.
-//   - When Disconnect returns, the routine is not running and will not be called. No Microsoft text promises it, and
-//     drivers rely on it.
-//   - A chain of message (latched) interrupts is walked in whole passes until one in which nobody claims; the pages say
-//     only that a routine returns FALSE for the next to be called. After 10 000 passes the walk ends with the bug check
-//     HARDWARE_INTERRUPT_STORM as an error. Of a level chain the first claim ends the walk, and the line is unmasked once.
-//   - The answer of a routine that is alone on its vector is counted, and decides nothing else than whether there is a
-//     storm.
-//   - A storm, bug check 0xF2 on Windows, is a thousand interrupts of a line in a row that nobody claims
-//     (Policy.StormLimit). The line stays masked, the error handler is told, and [Interrupt.Rearm] resumes. Claims of a line
-//     that the device goes on to assert after each of a hundred walks, as its Status register says, are reported and go on.
-//     Of messages, unclaimed walks are counted only.
-//   - A share conflict is STATUS_INVALID_PARAMETER, the only documented status that fits. All members of a chain must
-//     have the same processors, since one thread walks it.
 //   - What must match the assigned descriptor is Vector, Irql, InterruptMode, Group and ProcessorEnableMask; the pages
 //     say it of the vector only. Policy.AllowSubsetMask permits a part of the mask.
 //   - Versions 2, 3 and 5 are STATUS_NOT_SUPPORTED with Version set to 1, the documented answer of a system that has
 //     the fully specified versions only.
+//   - A share conflict is STATUS_INVALID_PARAMETER, the only documented status that fits. All members of a chain must
+//     have the same processors, since one thread walks it.
+//   - Every device's line has a vector of its own: the kernel tells devices on one wire apart. Policy.ModelSharedLines
+//     gives devices on one wire one vector and one chain, as on Windows. Still each device has a line of its own in the
+//     kernel, and a routine that panics silences its own device only.
+//   - When Disconnect returns, the routine is not running and will not be called. No Microsoft text promises it, and
+//     drivers rely on it. [ReportInactive] does the same.
+//   - A line is masked while all that a device has connected to it are inactive, and fires afterwards if it is still
+//     asserted. A message that comes meanwhile is lost, since an edge does not come again; the pages do not say.
+//   - Closing a device disconnects its interrupts. That waits for service routines that run, also when the host wants the
+//     device back (vfio.ErrReleased).
+//
+// On calling service routines:
+//
+//   - A chain of message (latched) interrupts is walked in whole passes until one in which nobody claims; the pages say
+//     only that a routine returns FALSE for the next to be called. After 10 000 passes the walk ends, and that is a storm.
+//     Of a level chain the first claim ends the walk, and the line is unmasked once.
+//   - The answer of a routine that is alone on its vector is counted, and decides nothing else than whether there is a
+//     storm.
+//   - A storm, bug check 0xF2 on Windows, is a thousand interrupts of a line in a row that nobody claims
+//     (Policy.StormLimit). The line stays masked until Rearm. A line that the device goes on to assert after each of a
+//     hundred claims, as its Status register says, is a storm too, and its routine is called on. Of messages, unclaimed
+//     walks are counted only.
 //   - Passive-level routines (Irql and SynchronizeIrql 0, no SpinLock) are for lines; for a message they are
 //     STATUS_NOT_SUPPORTED. They run in a goroutine of their source, which is not pinned, so they may block without
-//     holding up others. By their level they could call Connect and Disconnect; these would wait for the routine
-//     itself, so they refuse.
+//     holding up others, and have no time limit. By their level they could call Connect and Disconnect; these would wait
+//     for the routine itself, so they refuse.
 //   - What stops Windows with a bug check is an error here: a call at the wrong IRQL, a disconnect of the wrong version,
 //     a lock taken twice, or released by a thread that does not hold it. Synchronize has no error to return, and panics.
+//   - Time limits are measured and never enforced. The watchdog looks ten times in its 10 s, so a report comes after 10 to
+//     11 s. A routine that waits for its lock has not been called.
+//
+// On deferred procedure calls:
+//
 //   - DPCs of interrupts with one processor mask are one queue with one thread, the per-processor queue of Windows for a
 //     mask. It starts with the first insert and ends, when the queue is empty, with the last dispatcher of the mask;
 //     that of a target processor, or of ordinary goroutines, with the last dispatcher of all.
@@ -115,20 +137,9 @@
 //   - A DPC runs twice at once only if it was inserted into two queues: by service routines of different masks, or
 //     with a changed target. Windows has this too, since the DPC leaves its queue before its routine begins.
 //   - Low, medium and medium-high importance are one: a queue that was empty is always woken.
-//   - A DPC whose routine panics ends that run. [DPC.Err] and [DPC.OnError] tell; the DPC can be inserted again.
-//   - Time limits are measured and never enforced. The 10 s of the watchdog are looked at ten times, so a report comes
-//     after 10 to 11 s. [Interrupt.Err] is the report as long as the call goes on, and nil again when it has returned.
-//     Passive-level routines have no limit, and one that waits for the lock has not been called.
+//   - A DPC whose routine panics ends that run, and can be inserted again.
 //   - FlushDPCs waits for DPCs of service routines that have not returned yet, too.
 //   - SetTarget is for ordinary goroutines; Windows has it at any IRQL.
-//   - Closing a device disconnects its interrupts. Each of them reports os.ErrClosed, or vfio.ErrReleased when the device
-//     was closed because the host wants it back. That waits for service routines that run.
-//   - Every device's line has a vector of its own: the kernel tells devices on one wire apart. Policy.ModelSharedLines
-//     gives devices on one wire one vector and one chain, as on Windows. Still each device has a line of its own in the
-//     kernel, and a routine that panics silences its own device only.
-//   - [ReportInactive] returns when the routine is not running, as Disconnect does. A line is masked while all that a
-//     device has connected to it are inactive, and fires afterwards if it is still asserted. A message that comes meanwhile
-//     is lost, since an edge does not come again; the pages do not say.
 //
 // # Where the page misleads
 //
