@@ -28,6 +28,18 @@ type field struct {
 	Size   int64 `json:"size"` // 0 for a flexible array
 }
 
+// add enters the fields of a structure that starts at an offset; those of a union without a name as its own.
+func (l layout) add(typ *dwarf.StructType, start int64) {
+	for _, f := range typ.Field {
+		inner, ok := f.Type.(*dwarf.StructType)
+		if f.Name == "" && ok {
+			l.add(inner, start+f.ByteOffset)
+			continue
+		}
+		l.Fields[f.Name] = field{Offset: start + f.ByteOffset, Size: max(0, f.Type.Size())}
+	}
+}
+
 func main() {
 	if len(os.Args) != 2 {
 		fmt.Fprintln(os.Stderr, "usage: abi OBJECT-FILE")
@@ -75,9 +87,7 @@ func dump(object string, w io.Writer) error {
 			}
 		case *dwarf.StructType:
 			l := layout{Size: typ.ByteSize, Fields: map[string]field{}}
-			for _, f := range typ.Field {
-				l.Fields[f.Name] = field{Offset: f.ByteOffset, Size: max(0, f.Type.Size())}
-			}
+			l.add(typ, 0)
 			g.Structs[typ.StructName] = l
 		}
 	}

@@ -198,7 +198,11 @@ func enterFile[F file](k *Kernel, call string, fd int) (F, error) {
 		var none F
 		return none, err
 	}
-	return lookup[F](k, fd)
+	f, err := lookup[F](k, fd)
+	if d, ok := any(f).(*deviceFile); ok && err == nil {
+		d.device.used()
+	}
+	return f, err
 }
 
 // GetAPIVersion answers 0.

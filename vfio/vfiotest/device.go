@@ -20,6 +20,9 @@ type device struct {
 	vectors map[int]*vector
 	err     *eventfd // of ERR; nil when not set
 	req     *eventfd // of REQ
+
+	low        lowPower
+	ioeventfds []ioeventfd
 }
 
 // idle stands for none of the interrupt indexes.
@@ -69,6 +72,11 @@ func (d *device) start() {
 // stop is the last close: whatever is enabled is disabled, and the function is reset and put to sleep.
 func (d *device) stop() {
 	f := d.function
+	d.exitLowPower()
+	for _, i := range d.ioeventfds {
+		i.source.stop()
+	}
+	d.ioeventfds = nil
 	f.changeCommand(0, pci.CommandBusMaster)
 	d.disableLive()
 	d.err.put()

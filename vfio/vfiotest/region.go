@@ -66,6 +66,7 @@ func (k *Kernel) access(call string, fd int, p []byte, offset int64, write bool)
 	index := uint32(offset >> regionShift)
 	at := uint64(offset) & (1<<regionShift - 1)
 	d := f.device
+	d.used()
 	switch {
 	case index == uapi.PCIConfigRegionIndex:
 		return d.accessConfig(p, at, write)
@@ -214,7 +215,7 @@ func (m *mapping) check(off, width int) error {
 		return os.ErrClosed
 	case off < 0 || off > m.size-width || off%width != 0:
 		return unix.EINVAL
-	case m.kernel.down || !m.file.device.function.decodes(m.bar):
+	case m.kernel.down || m.file.device.low.on || !m.file.device.function.decodes(m.bar):
 		return unix.EFAULT
 	}
 	return nil

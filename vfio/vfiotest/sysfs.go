@@ -349,6 +349,9 @@ func (f *function) dir() map[string]node {
 func (f *function) configFile() string {
 	p := make([]byte, len(f.config))
 	f.readConfig(p, 0)
+	if f.asleep() {
+		p[f.pm+pmControl] |= 3
+	}
 	return string(p)
 }
 
@@ -371,10 +374,13 @@ func (f *function) currentIRQ() int {
 	return f.shownIRQ
 }
 
+// asleep tells whether the user lets the function sleep, and it can.
+func (f *function) asleep() bool { return f.pm != 0 && f.device != nil && f.device.low.on }
+
 // powerState is the attribute power_state. Linux 6.1 does not know it before a driver asked.
 func (f *function) powerState() string {
 	switch {
-	case f.power() != 0:
+	case f.power() != 0, f.asleep():
 		return "D3hot"
 	case !f.stateKnown && f.kernel.version == V6_1:
 		return "unknown"

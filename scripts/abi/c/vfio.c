@@ -17,6 +17,12 @@ struct vfio_iova_range vfio_iova_range_;
 struct vfio_iommu_type1_info_dma_avail vfio_iommu_type1_info_dma_avail_;
 struct vfio_iommu_type1_dma_map vfio_iommu_type1_dma_map_;
 struct vfio_iommu_type1_dma_unmap vfio_iommu_type1_dma_unmap_;
+struct vfio_pci_hot_reset_info vfio_pci_hot_reset_info_;
+struct vfio_pci_dependent_device vfio_pci_dependent_device_;
+struct vfio_pci_hot_reset vfio_pci_hot_reset_;
+struct vfio_device_feature vfio_device_feature_;
+struct vfio_device_low_power_entry_with_wakeup vfio_device_low_power_entry_with_wakeup_;
+struct vfio_device_ioeventfd vfio_device_ioeventfd_;
 
 #define K(name) K_##name = (name)
 
@@ -82,4 +88,25 @@ enum constants {
 	K(VFIO_DMA_MAP_FLAG_READ),
 	K(VFIO_DMA_MAP_FLAG_WRITE),
 	K(VFIO_DMA_UNMAP_FLAG_ALL),
+	K(VFIO_DEVICE_GET_PCI_HOT_RESET_INFO),
+	K(VFIO_DEVICE_PCI_HOT_RESET),
+	K(VFIO_DEVICE_IOEVENTFD),
+	K(VFIO_DEVICE_IOEVENTFD_8),
+	K(VFIO_DEVICE_IOEVENTFD_16),
+	K(VFIO_DEVICE_IOEVENTFD_32),
+	K(VFIO_DEVICE_IOEVENTFD_64),
+	K(VFIO_DEVICE_FEATURE),
+	K(VFIO_DEVICE_FEATURE_MASK),
+	K(VFIO_DEVICE_FEATURE_GET),
+	K(VFIO_DEVICE_FEATURE_SET),
+	K(VFIO_DEVICE_FEATURE_PROBE),
+	K(VFIO_DEVICE_FEATURE_PCI_VF_TOKEN),
+	K(VFIO_DEVICE_FEATURE_MIGRATION),
+	K(VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE),
+	K(VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY),
+	K(VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP),
+	K(VFIO_DEVICE_FEATURE_LOW_POWER_EXIT),
+	K(VFIO_DEVICE_FEATURE_DMA_LOGGING_START),
+	K(VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP),
+	K(VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT),
 } constants_;

@@ -12,7 +12,9 @@ type Struct interface {
 	GroupStatus | DeviceInfo | RegionInfo | InfoCapHeader | RegionInfoCapSparseMmap | RegionSparseMmapArea | IRQInfo | IRQSet |
 		IOMMUInfo | IOMMUInfoCapIOVARange | IOVARange | IOMMUInfoCapDMAAvail | IOMMUDMAMap | IOMMUDMAUnmap |
 		DeviceBindIOMMUFD | DeviceAttachIOMMUFDPT | DeviceDetachIOMMUFDPT | IOMMUDestroy | IOMMUIOASAlloc | IOMMUIOVARange |
-		IOMMUIOASIOVARanges | IOMMUIOASMap | IOMMUIOASUnmap
+		IOMMUIOASIOVARanges | IOMMUIOASMap | IOMMUIOASUnmap |
+		PCIHotResetInfo | PCIDependentDevice | PCIHotReset |
+		DeviceFeature | LowPowerEntryWithWakeup | DMABuf | RegionDMARange | DeviceIOEventFD
 }
 
 // Size is the size of a structure in bytes.

@@ -87,6 +87,19 @@ type Kernel interface {
 	DeviceSetIRQs(device int, arg []byte) (int, error)
 	// DeviceReset is VFIO_DEVICE_RESET. EINVAL: DeviceFlagsReset is clear.
 	DeviceReset(device int) error
+	// DeviceGetPCIHotResetInfo is VFIO_DEVICE_GET_PCI_HOT_RESET_INFO; arg is a [PCIHotResetInfo], and room for what
+	// follows it. ENOSPC: there is too little; Count says how many there are. ENODEV: neither the slot nor the bus that
+	// the device is on can be reset.
+	DeviceGetPCIHotResetInfo(device int, arg []byte) error
+	// DevicePCIHotReset is VFIO_DEVICE_PCI_HOT_RESET; arg is a [PCIHotReset] and the open groups, of which there are none
+	// for a device that was opened by its own node. EINVAL: also when an affected function has no VFIO driver, or is in
+	// none of the groups or of another iommufd. EBUSY: an affected device is being accessed.
+	DevicePCIHotReset(device int, arg []byte) error
+	// DeviceFeature is VFIO_DEVICE_FEATURE; arg is a [DeviceFeature] and the feature's data. The result is the ioctl's
+	// return value, which is a descriptor for FeatureDMABuf. ENOTTY: there is no such feature.
+	DeviceFeature(device int, arg []byte) (int, error)
+	// DeviceIOEventFD is VFIO_DEVICE_IOEVENTFD; arg is a [DeviceIOEventFD]. EEXIST: it is arranged already.
+	DeviceIOEventFD(device int, arg []byte) error
 
 	// Pread is pread(2) on a device, at the offset of a region plus an offset within it.
 	Pread(fd int, p []byte, offset int64) (int, error)

@@ -106,6 +106,28 @@ func TestConstants(t *testing.T) {
 		"VFIO_DMA_MAP_FLAG_READ":               uapi.DMAMapRead,
 		"VFIO_DMA_MAP_FLAG_WRITE":              uapi.DMAMapWrite,
 		"VFIO_DMA_UNMAP_FLAG_ALL":              uapi.DMAUnmapAll,
+
+		"VFIO_DEVICE_GET_PCI_HOT_RESET_INFO":              uapi.IoctlDeviceGetPCIHotResetInfo,
+		"VFIO_DEVICE_PCI_HOT_RESET":                       uapi.IoctlDevicePCIHotReset,
+		"VFIO_DEVICE_IOEVENTFD":                           uapi.IoctlDeviceIOEventFD,
+		"VFIO_DEVICE_IOEVENTFD_8":                         uapi.IOEventFD8,
+		"VFIO_DEVICE_IOEVENTFD_16":                        uapi.IOEventFD16,
+		"VFIO_DEVICE_IOEVENTFD_32":                        uapi.IOEventFD32,
+		"VFIO_DEVICE_IOEVENTFD_64":                        uapi.IOEventFD64,
+		"VFIO_DEVICE_FEATURE":                             uapi.IoctlDeviceFeature,
+		"VFIO_DEVICE_FEATURE_MASK":                        uapi.FeatureMask,
+		"VFIO_DEVICE_FEATURE_GET":                         uapi.FeatureGet,
+		"VFIO_DEVICE_FEATURE_SET":                         uapi.FeatureSet,
+		"VFIO_DEVICE_FEATURE_PROBE":                       uapi.FeatureProbe,
+		"VFIO_DEVICE_FEATURE_PCI_VF_TOKEN":                uapi.FeaturePCIVFToken,
+		"VFIO_DEVICE_FEATURE_MIGRATION":                   uapi.FeatureMigration,
+		"VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE":            uapi.FeatureMigDeviceState,
+		"VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY":             uapi.FeatureLowPowerEntry,
+		"VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP": uapi.FeatureLowPowerEntryWakes,
+		"VFIO_DEVICE_FEATURE_LOW_POWER_EXIT":              uapi.FeatureLowPowerExit,
+		"VFIO_DEVICE_FEATURE_DMA_LOGGING_START":           uapi.FeatureDMALoggingStart,
+		"VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP":            uapi.FeatureDMALoggingStop,
+		"VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT":          uapi.FeatureDMALoggingReport,
 	}
 	for _, g := range goldens(t, "vfio", 2) {
 		assert.Equal(t, g.Constants, ours, "Linux %s", g.Kernel)
@@ -123,6 +145,14 @@ func TestConstants(t *testing.T) {
 		"IOMMU_IOAS_MAP_FIXED_IOVA":     uapi.IOASMapFixedIOVA,
 		"IOMMU_IOAS_MAP_WRITEABLE":      uapi.IOASMapWriteable,
 		"IOMMU_IOAS_MAP_READABLE":       uapi.IOASMapReadable,
+
+		"VFIO_PCI_HOT_RESET_FLAG_DEV_ID":       uapi.PCIHotResetFlagDevID,
+		"VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED": uapi.PCIHotResetFlagDevIDOwned,
+		"VFIO_PCI_DEVID_OWNED":                 uapi.PCIDevIDOwned,
+		"VFIO_PCI_DEVID_NOT_OWNED":             uapi.PCIDevIDNotOwned - 1<<32, // the header has it signed
+		"VFIO_DEVICE_FEATURE_MIG_DATA_SIZE":    uapi.FeatureMigDataSize,
+		"VFIO_DEVICE_FEATURE_BUS_MASTER":       uapi.FeatureBusMaster,
+		"VFIO_DEVICE_FEATURE_DMA_BUF":          uapi.FeatureDMABuf,
 	}
 	for _, g := range goldens(t, "iommufd", 1) {
 		assert.Equal(t, g.Constants, ours, "Linux %s", g.Kernel)
@@ -146,6 +176,13 @@ func TestLayouts(t *testing.T) {
 		"vfio_iommu_type1_info_dma_avail":      uapi.IOMMUInfoCapDMAAvail{},
 		"vfio_iommu_type1_dma_map":             uapi.IOMMUDMAMap{},
 		"vfio_iommu_type1_dma_unmap":           uapi.IOMMUDMAUnmap{},
+
+		"vfio_pci_hot_reset_info":                 uapi.PCIHotResetInfo{},
+		"vfio_pci_dependent_device":               uapi.PCIDependentDevice{},
+		"vfio_pci_hot_reset":                      uapi.PCIHotReset{},
+		"vfio_device_feature":                     uapi.DeviceFeature{},
+		"vfio_device_low_power_entry_with_wakeup": uapi.LowPowerEntryWithWakeup{},
+		"vfio_device_ioeventfd":                   uapi.DeviceIOEventFD{},
 	}
 	compareLayouts(t, goldens(t, "vfio", 2), ours)
 	compareLayouts(t, goldens(t, "iommufd", 1), map[string]any{
@@ -158,6 +195,8 @@ func TestLayouts(t *testing.T) {
 		"iommu_ioas_iova_ranges":        uapi.IOMMUIOASIOVARanges{},
 		"iommu_ioas_map":                uapi.IOMMUIOASMap{},
 		"iommu_ioas_unmap":              uapi.IOMMUIOASUnmap{},
+		"vfio_device_feature_dma_buf":   uapi.DMABuf{},
+		"vfio_region_dma_range":         uapi.RegionDMARange{},
 	})
 }
 
@@ -180,20 +219,22 @@ func compareLayouts(t *testing.T, kernels []golden, ours map[string]any) {
 				}
 				name := cName(field.Name)
 				k, ok := kernel.Fields[name]
-				if !ok && name == "pad" {
-					continue // an older kernel's compiler pads there unasked, as the size tells
-				}
-				fields++
 				if !ok {
 					k, ok = kernel.Fields["__"+name] // how iommufd writes what is reserved
 				}
+				if !ok && (name == "pad" || name == "reserved") {
+					continue // an older kernel's compiler pads there unasked, as the size tells
+				}
+				fields++
 				require.True(t, ok, "Linux %s: struct %s has no field %s", g.Kernel, tag, name)
 				assert.Equal(t, k.Offset, int(field.Offset), "Linux %s: offset of %s.%s", g.Kernel, tag, name)
 				assert.Equal(t, k.Size, int(field.Type.Size()), "Linux %s: size of %s.%s", g.Kernel, tag, name)
 			}
-			// What the kernel has beyond our fields lies behind them.
+			// What the kernel has beyond our fields lies behind them. Members of a union count once.
+			offsets := map[int]bool{}
 			for name, k := range kernel.Fields {
-				if k.Offset < int(typ.Size()) {
+				if k.Offset < int(typ.Size()) && !offsets[k.Offset] {
+					offsets[k.Offset] = true
 					fields--
 					assert.Positive(t, k.Size, "%s.%s", tag, name)
 				}
@@ -211,6 +252,10 @@ func TestMinimumSizes(t *testing.T) {
 		assert.Equal(t, uapi.RegionInfoMinSize, g.Structs["vfio_region_info"].Size)
 		assert.Equal(t, uapi.IRQInfoMinSize, g.Structs["vfio_irq_info"].Size)
 		assert.Equal(t, uapi.IRQSetMinSize, g.Structs["vfio_irq_set"].Fields["data"].Offset)
+		assert.Equal(t, uapi.PCIHotResetInfoMinSize, g.Structs["vfio_pci_hot_reset_info"].Fields["devices"].Offset)
+		assert.Equal(t, uapi.PCIHotResetMinSize, g.Structs["vfio_pci_hot_reset"].Fields["group_fds"].Offset)
+		assert.Equal(t, uapi.DeviceFeatureMinSize, g.Structs["vfio_device_feature"].Fields["data"].Offset)
+		assert.Equal(t, uapi.DeviceIOEventFDMinSize, g.Structs["vfio_device_ioeventfd"].Fields["fd"].Offset+4)
 		assert.Equal(t, uapi.IOMMUInfoMinSize, g.Structs["vfio_iommu_type1_info"].Fields["cap_offset"].Offset)
 		assert.Equal(t, uapi.IOMMUDMAMapMinSize, g.Structs["vfio_iommu_type1_dma_map"].Size)
 		assert.Equal(t, uapi.IOMMUDMAUnmapMinSize, g.Structs["vfio_iommu_type1_dma_unmap"].Fields["data"].Offset)

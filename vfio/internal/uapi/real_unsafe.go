@@ -187,6 +187,39 @@ func (realKernel) DeviceReset(device int) error {
 	return err
 }
 
+func (realKernel) DeviceGetPCIHotResetInfo(device int, arg []byte) error {
+	_, err := ioctlArg(device, IoctlDeviceGetPCIHotResetInfo, arg, PCIHotResetInfoMinSize)
+	return err
+}
+
+func (realKernel) DevicePCIHotReset(device int, arg []byte) error {
+	// Here the kernel does not go by argsz: it reads as many groups as Count says.
+	if n := Take[PCIHotReset](arg).Count; uint64(n)*4+PCIHotResetMinSize > uint64(len(arg)) {
+		return unix.EFAULT
+	}
+	_, err := ioctlArg(device, IoctlDevicePCIHotReset, arg, PCIHotResetMinSize)
+	return err
+}
+
+func (realKernel) DeviceFeature(device int, arg []byte) (int, error) {
+	if Take[DeviceFeature](arg).Flags&FeatureMask == FeatureDMABuf {
+		// And as many ranges as NrRanges says.
+		at := DeviceFeatureMinSize + Size[DMABuf]()
+		if len(arg) > DeviceFeatureMinSize {
+			n := Take[DMABuf](arg[DeviceFeatureMinSize:]).NrRanges
+			if uint64(n)*uint64(Size[RegionDMARange]()) > uint64(max(0, len(arg)-at)) {
+				return 0, unix.EFAULT
+			}
+		}
+	}
+	return ioctlArg(device, IoctlDeviceFeature, arg, DeviceFeatureMinSize)
+}
+
+func (realKernel) DeviceIOEventFD(device int, arg []byte) error {
+	_, err := ioctlArg(device, IoctlDeviceIOEventFD, arg, DeviceIOEventFDMinSize)
+	return err
+}
+
 func (realKernel) Pread(fd int, p []byte, offset int64) (int, error) {
 	for {
 		n, err := unix.Pread(fd, p, offset)
