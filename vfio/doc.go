@@ -51,6 +51,12 @@
 // A device that was pulled out, or lost its link, reads as all ones, or fails with [ErrGone] where the kernel notices. If the
 // slot has a driver, the host asks for it back as above.
 //
+// # Resets
+//
+// [Device.Reset] resets the function alone, where the kernel can. [Device.HotReset] resets all functions of its slot or bus,
+// which [Device.HotResetInfo] lists; what is in the way is named. Both keep accesses out meanwhile, and both leave interrupts
+// enabled and connected, with the configuration space as it was; what the device itself was set to is gone.
+//
 // Every method may be called concurrently with every other. See vfio/vfiotest for a fake kernel that needs neither
 // hardware nor privileges.
 package vfio
