@@ -156,6 +156,37 @@ func TestAllocDMAOptions(t *testing.T) {
 	})
 }
 
+// A buffer of huge pages starts at a multiple of them, and takes them from the host's pool.
+func TestHugePages(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		const huge, pool = 2 << 20, "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+		resize := func(n string) {
+			t.Helper()
+			if m.Fake != nil {
+				require.NoError(t, m.Fake.WriteFile(pool, []byte(n)))
+			} else {
+				require.NoError(t, os.WriteFile(pool, []byte(n), 0))
+			}
+		}
+		resize("2")
+		t.Cleanup(func() { resize("0") })
+		d := m.Open(t, m.EDU)
+		b, err := d.AllocDMA(1, vfio.HugePages(huge))
+		require.NoError(t, err)
+		assert.Equal(t, huge, b.Size())
+		assert.Equal(t, uint64(huge), b.IOVA())
+		require.NoError(t, b.Store64(huge-8, 1))
+		_, err = d.AllocDMA(huge+1, vfio.HugePages(huge))
+		assert.ErrorIs(t, err, unix.ENOMEM)
+		assert.ErrorContains(t, err, "add some: echo N > "+pool)
+		_, err = d.AllocDMA(huge, vfio.HugePages(huge), vfio.AtIOVA(0x1000))
+		assert.ErrorContains(t, err, "address 0x1000 is not a multiple of 0x200000")
+		require.NoError(t, b.Close())
+		_, err = d.AllocDMA(huge+1, vfio.HugePages(huge))
+		require.NoError(t, err)
+	})
+}
+
 // What a buffer that is closed had is free again.
 func TestClosedAddressesAreFree(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
@@ -282,7 +313,11 @@ func TestMemlock(t *testing.T) {
 		require.NoError(t, err)
 		_, err = d.AllocDMA(64 << 10)
 		assert.ErrorIs(t, err, unix.ENOMEM)
-		assert.ErrorContains(t, err, fmt.Sprintf(message, lockedBefore+4, lockedBefore+68))
+		if d.Backend() == vfio.BackendIOMMUFD { // it counts what a user locks, and nothing tells how much that is
+			assert.ErrorContains(t, err, "all processes of this user together may lock 64 KiB of it")
+		} else {
+			assert.ErrorContains(t, err, fmt.Sprintf(message, lockedBefore+4, lockedBefore+68))
+		}
 		require.NoError(t, b.Close())
 	}
 	if os.Getenv("IRQBRIDGE_VM") == "" {
@@ -337,7 +372,7 @@ func TestNothingIsLeft(t *testing.T) {
 		measure := func() (files, locked, large int) {
 			l, err := m.Kernel.LockedMemory()
 			require.NoError(t, err)
-			return openFiles(t), int(l.Locked), mappingsOf(t, size)
+			return openFiles(t), int(l.Locked) + statusOf(t, "/proc/self/status", "VmPin:"), mappingsOf(t, size)
 		}
 		round := func(closeBuffer bool) {
 			d, err := vfio.Open(m.EDU, m.Options()...)
@@ -346,6 +381,9 @@ func TestNothingIsLeft(t *testing.T) {
 			require.NoError(t, err)
 			l, err := m.Kernel.LockedMemory()
 			require.NoError(t, err)
+			if m.Real && d.Backend() == vfio.BackendIOMMUFD { // which counts it elsewhere
+				l.Locked = uint64(statusOf(t, "/proc/self/status", "VmPin:"))
+			}
 			assert.GreaterOrEqual(t, l.Locked, uint64(size))
 			assert.Positive(t, mappingsOf(t, size))
 			if closeBuffer {

@@ -1,5 +1,5 @@
 // Package vfio opens one PCI device through Linux VFIO and gives access to its configuration space, registers and
-// interrupts. It works on Linux on amd64 and arm64.
+// interrupts, and the device access to memory. It works on Linux on amd64 and arm64.
 //
 // # The life of a device
 //
@@ -21,6 +21,12 @@
 //     everything. It may be called at any time, by any goroutine, and again.
 //
 // Package connect does steps 3 to 5 under the Windows contract.
+//
+// # Memory
+//
+// [Device.AllocDMA] allocates memory that the device reads and writes on its own, and maps it at an I/O virtual address,
+// [DMA.IOVA], which is what to tell the device. The IOMMU lets it reach nothing else. Bus mastering has to be on, see
+// [Device.SetBusMaster]. [DMA] says how to look at memory that the device may be writing, and how long it lives.
 //
 // # Backends
 //
