@@ -154,3 +154,41 @@ func (i *Interrupt) GroupAffinity() (GroupAffinity, error) {
 	group := cpus.CPUs()[0] / 64
 	return GroupAffinity{Mask: cpus.GroupMask(group), Group: uint16(group)}, nil
 }
+
+// AffinityReport says where an interrupt is to be served and where it is. Two things decide: the thread that runs the
+// service routine, whose CPUs are certain, and the CPU that the host delivers the interrupt to, which this package asks
+// for and only root may change. An interrupt that arrives on one CPU and is served on another costs a wake-up across.
+type AffinityReport struct {
+	// Wanted is ProcessorEnableMask, as CPU numbers.
+	Wanted host.CPUSet
+	// Thread is where the service routine runs: the part of Wanted that is online and in this process's cpuset. It is
+	// empty for a passive-level routine, which runs on any thread of the process.
+	Thread host.CPUSet
+	// IRQ is smp_affinity of the host's interrupt and Effective what its interrupt controller uses, as they are now.
+	// Without interrupt remapping Effective follows only with the next interrupt.
+	IRQ       host.CPUSet
+	Effective host.CPUSet
+	// IRQErr is why the host's affinity could not be set or read: without root it is a permission error.
+	IRQErr error
+}
+
+// Affinity reads the report. It is not for service routines: it reads files of /proc.
+func (i *Interrupt) Affinity() AffinityReport {
+	r := AffinityReport{Wanted: i.wanted}
+	if !i.passive() {
+		r.Thread = i.source.dispatcher.pinned
+	}
+	if steered := i.source.steered.Load(); steered != nil {
+		r.IRQErr = *steered
+	}
+	irq, err := i.HostIRQ()
+	var a host.Affinity
+	if err == nil {
+		a, err = i.Device().Host().Affinity(irq.Number)
+	}
+	r.IRQ, r.Effective = a.Set, a.Effective
+	if r.IRQErr == nil {
+		r.IRQErr = err
+	}
+	return r
+}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -115,104 +114,6 @@ func (d *device) discard(s *source) {
 		s.dispatcher.stop()
 	}
 	s.eventfd.close()
-}
-
-// arm hands the source's eventfd to the kernel. If it fails it may have got through in part, and disarm undoes that. The first message of a device enables all that were assigned, the
-// others without a trigger: kernels before 6.5 cannot add vectors to an enabled index. Each later message is then an
-// exchange of one vector's trigger.
-func (d *device) arm(s *source) error {
-	index := vfio.IndexOf(s.kind)
-	if s.kind == pci.KindINTx {
-		return d.armLine(s)
-	}
-	if len(d.sources) > 0 {
-		return s.hand(s.eventfd.fd)
-	}
-	fds := slices.Repeat([]int{-1}, len(d.resources.messages)+d.resources.spares)
-	fds[s.message.Index] = s.eventfd.fd
-	for i := range s.spares {
-		fds[len(d.resources.messages)+i] = s.eventfd.fd
-	}
-	return d.vfio.EnableIRQs(index, 0, fds)
-}
-
-// hand gives the kernel an eventfd for the messages of a source whose index is enabled, or takes it back with -1.
-func (s *source) hand(fd int) error {
-	v, index := s.device.vfio, vfio.IndexOf(s.kind)
-	err := v.EnableIRQs(index, s.message.Index, []int{fd})
-	if s.spares > 0 {
-		err = errors.Join(err, v.EnableIRQs(index, s.firstSpare, slices.Repeat([]int{fd}, s.spares)))
-	}
-	return err
-}
-
-// armLine enables the line and makes sure that it is seen if it is asserted already. Not every interrupt controller
-// looks at the level of a line when it is switched on (QEMU's I/O APIC does not); an unmask looks, at the device. If the
-// line has fired already, the service routine may be called once more than it would be.
-func (d *device) armLine(s *source) error {
-	if err := d.vfio.EnableIRQs(vfio.INTx, 0, []int{s.eventfd.fd}); err != nil {
-		return err
-	}
-	if err := d.vfio.MaskIRQ(vfio.INTx); err != nil {
-		return err
-	}
-	return d.vfio.UnmaskIRQ(vfio.INTx)
-}
-
-// disarm takes the eventfd back from the kernel. The last source disables the index, so that another kind of interrupt
-// can be used.
-func (d *device) disarm(s *source) error {
-	index := vfio.IndexOf(s.kind)
-	if len(d.sources) > 0 {
-		return s.hand(-1)
-	}
-	return d.vfio.DisableIRQs(index)
-}
-
-// steer asks the host to deliver the source's interrupt on the CPUs that serve it: a wake-up on the same CPU costs a
-// fraction of one across. It needs root, so it is tried, and the outcome reported.
-func (d *device) steer(s *source) error {
-	h := d.vfio.Host()
-	move := func(message int) error {
-		irq, err := h.FindIRQ(d.vfio.Address(), s.kind, message)
-		if err != nil {
-			return err
-		}
-		return h.SetAffinity(irq.Number, s.dispatcher.pinned)
-	}
-	err := move(s.message.Index)
-	for i := range s.spares {
-		err = errors.Join(err, move(s.firstSpare+i))
-	}
-	return err
-}
-
-// remove disconnects one interrupt. When it returns the service routine is not running and will not be called.
-func (d *device) remove(i *Interrupt) error {
-	s := i.source
-	i.bar()
-	s.chain.remove(i)
-	i.lock.part()
-	if len(s.members()) > 0 {
-		if i.activity == inactive {
-			return nil
-		}
-		return s.deactivated()
-	}
-	s.stop()
-	delete(d.sources, s.message.Index)
-	err := d.disarm(s)
-	d.discard(s)
-	return err
-}
-
-// bar waits until the service routine has returned and keeps it from being called again.
-func (i *Interrupt) bar() {
-	atThread(i.synchronizeIRQL, func(t *thread) {
-		i.lock.acquire(t.tid)
-		i.disconnected = true
-		i.lock.release()
-	})
 }
 
 // shutdown takes everything down when the device is closed.

@@ -16,9 +16,9 @@ import (
 // context of [NewDPC] and the two arguments of the [DPC.Insert] that queued it.
 //
 // It runs at DISPATCH_LEVEL on an OS thread that is bound to the processors of the service routine, and holds up the
-// other routines of that queue. It may use its device, Synchronize and Insert, itself too; it must not call Connect,
-// Disconnect, Assign, Release or FlushDPCs, which return a [*BugCheckError]. Work that waits belongs in a goroutine. A
-// panic ends this run and nothing else, see [DPC.Err].
+// other routines of that queue. It may use its device, Synchronize, ReportInactive and Insert, itself too; it must not call
+// Connect, Disconnect, Assign, Release, Rearm, SetTarget or FlushDPCs, which return a [*BugCheckError]. Work that waits
+// belongs in a goroutine. A panic ends this run and nothing else, see [DPC.Err].
 type DeferredRoutine func(d *DPC, context, argument1, argument2 any)
 
 // DPCForISR is the IO_DPC_ROUTINE of Windows, a deferred routine that a device's service routine asks for: see
@@ -113,15 +113,15 @@ func (d *DPC) insert(t *thread, argument1, argument2 any) bool {
 
 // Request is IoRequestDpc: Insert from a service routine, with the request (an IRP on Windows) and the context that the
 // routine of [InitializeDPCRequest] gets. Like there it does not tell whether the DPC was queued already. Above
-// DISPATCH_LEVEL only, which is in a service routine or with an interrupt lock held; elsewhere nothing is queued and
-// the error is a [*BugCheckError].
+// DISPATCH_LEVEL only, which is in a service routine that is not a passive-level one, or with its lock held; elsewhere
+// nothing is queued and the error is a [*BugCheckError].
 func (d *DPC) Request(request, context any) error {
 	t := lookupThread()
 	if t == nil || t.irql <= DispatchLevel {
 		e := &BugCheckError{
 			Code:       DriverViolation,
 			Parameters: [4]uint64{1, uint64(PassiveLevel), uint64(DispatchLevel + 1)},
-			Reason:     "Request was called outside of a service routine; call Insert there",
+			Reason:     "Request was called outside of a service routine above passive level; call Insert there",
 		}
 		if t != nil {
 			e.Parameters[1] = uint64(t.irql)

@@ -102,7 +102,7 @@ func (e *StatusError) Unwrap() []error {
 	return []error{e.Status, e.Err}
 }
 
-// statusOf is the status for a failure of the host while an interrupt was being armed.
+// statusOf is the status for a failure of the host while an interrupt was armed, disarmed, masked or unmasked.
 func statusOf(err error) Status {
 	var fewer *vfio.FewerVectorsError
 	switch {
