@@ -113,6 +113,7 @@ func TestModelledLine(t *testing.T) {
 			{"never twice at once", neverTwiceAtOnce},
 			{"passive", passiveLine},
 			{"inactive neighbour", inactiveNeighbour},
+			{"storm", stormOfOne},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				a, b := modelled(t, m)
@@ -300,6 +301,40 @@ func inactiveNeighbour(t *testing.T, a, b *rig) {
 	assert.Empty(t, callsA)
 	require.NoError(t, reportActive(ia))
 	assert.Same(t, ia, received(t, callsA))
+}
+
+// A storm silences the line of the device that asserts it, and the neighbour is served.
+func stormOfOne(t *testing.T, a, b *rig) {
+	a.assign(connect.Policy{Kind: pci.KindINTx, ModelSharedLines: true, StormLimit: 10})
+	reports := make(chan *connect.Interrupt, 4)
+	for _, r := range []*rig{a, b} {
+		r.resources.OnError(func(i *connect.Interrupt, _ error) { reports <- i })
+	}
+	var mended atomic.Bool
+	served := make(chan *connect.Interrupt, 1)
+	ia := a.connect(0, func(i *connect.Interrupt, _ any) bool {
+		if !mended.Load() || !a.serve(0) {
+			return false
+		}
+		tell(served, i)
+		return true
+	}, shared)
+	isr, calls := b.reporting(0)
+	ib := b.connect(0, isr, shared)
+	a.raise(0)
+	assert.Same(t, ia, received(t, reports))
+	bugCheck(t, ia.Err(), connect.HardwareInterruptStorm)
+	for range 3 {
+		assert.Same(t, ib, serviced(b, 0, calls))
+	}
+	require.NoError(t, ib.Err())
+	mended.Store(true)
+	require.NoError(t, ib.Rearm(), "it has no storm")
+	require.Error(t, ia.Err())
+	require.NoError(t, ia.Rearm())
+	assert.Same(t, ia, received(t, served))
+	require.NoError(t, ia.Err())
+	assert.Empty(t, reports)
 }
 
 // A vector is given back with its last user, and a device without an interrupt in the host cannot share one.
