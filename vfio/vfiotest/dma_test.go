@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/irqbridge/irqbridge/vfio"
 	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
 	"github.com/irqbridge/irqbridge/vfio/vfiotest"
 )
@@ -58,10 +59,7 @@ func (s *ioSpace) close() {
 // memory is memory of the process, given back at the end.
 func (s *ioSpace) memory(length, hugePage int) uapi.Memory {
 	s.t.Helper()
-	memory, err := s.m.Kernel.Allocate(length, hugePage)
-	require.NoError(s.t, err)
-	s.t.Cleanup(func() { assert.NoError(s.t, memory.Unmap()) })
-	return memory
+	return allocate(s.t, s.m.Kernel, length, hugePage)
 }
 
 const (
@@ -83,12 +81,12 @@ func (s *ioSpace) unmapDMA(argsz, flags uint32, iova, size uint64) (uint64, erro
 	return uapi.Take[uapi.IOMMUDMAUnmap](arg).Size, err
 }
 
-// lastIOVA is the last address that can be mapped.
-func (s *ioSpace) lastIOVA() uint64 {
-	s.t.Helper()
+// lastIOVA is the last address that can be mapped in a container.
+func lastIOVA(t *testing.T, k vfio.Kernel, container int) uint64 {
+	t.Helper()
 	arg := make([]byte, 4096)
 	uapi.Put(arg, uapi.IOMMUInfo{Argsz: uint32(len(arg))})
-	require.NoError(s.t, s.m.Kernel.IOMMUGetInfo(s.container, arg))
+	require.NoError(t, k.IOMMUGetInfo(container, arg))
 	for at := uapi.Take[uapi.IOMMUInfo](arg).CapOffset; at != 0; {
 		h := uapi.Take[uapi.InfoCapHeader](arg[at:])
 		if h.ID == uapi.IOMMUInfoCapIOVARangeID {
@@ -97,7 +95,7 @@ func (s *ioSpace) lastIOVA() uint64 {
 		}
 		at = h.Next
 	}
-	require.Fail(s.t, "the kernel does not say which addresses can be mapped")
+	require.Fail(t, "the kernel does not say which addresses can be mapped")
 	return 0
 }
 
@@ -136,7 +134,7 @@ func TestDMAErrnos(t *testing.T) {
 func dmaErrnos(t *testing.T, m *vfiotest.Machine, kind int) string {
 	const page = 4096
 	s := openSpace(t, m, kind)
-	memory := s.memory(64*page, 0)
+	memory, last := s.memory(64*page, 0), lastIOVA(t, m.Kernel, s.container)
 	at, end := memory.Address(), memory.Address()+64*page
 	var b strings.Builder
 	say := func(what string, err error) { fmt.Fprintf(&b, "%s: %s\n", what, errno(err)) }
@@ -179,9 +177,9 @@ func dmaErrnos(t *testing.T, m *vfiotest.Machine, kind int) string {
 	mapping("the messages' window", readWrite, at, 0xfee00000, page)
 	mapping("up to the messages' window", readWrite, at, 0xfedff000, page)
 	mapping("into the messages' window", readWrite, at, 0xfedfe000, 3*page)
-	mapping("the last page", readWrite, at, s.lastIOVA()-page+1, page)
-	mapping("beyond the last page", readWrite, at, s.lastIOVA()-page+1, 2*page)
-	mapping("behind the last page", readWrite, at, s.lastIOVA()+1, page)
+	mapping("the last page", readWrite, at, last-page+1, page)
+	mapping("beyond the last page", readWrite, at, last-page+1, 2*page)
+	mapping("behind the last page", readWrite, at, last+1, page)
 	mapping("the top of all addresses", readWrite, at, math.MaxUint64-page+1, page)
 	mapping("over the top of all addresses", readWrite, at, math.MaxUint64-page+1, 2*page)
 	mapping("everything", readWrite, at, 0, math.MaxUint64-page+1)
@@ -238,51 +236,54 @@ func TestDMAMapping(t *testing.T) {
 		name       string
 		size, huge int
 	}{{"4KiB", 4 << 10, 0}, {"2MiB", 2 << 20, 2 << 20}, {"1GiB", 1 << 30, 1 << 30}}
-	for _, driver := range iommuTypes {
+	inEachMode(t, func(t *testing.T, m *vfiotest.Machine, mode iommuMode) {
+		m.Bind(t, m.EDU)
 		for _, page := range pages {
-			t.Run(driver.name+"/"+page.name, func(t *testing.T) {
-				vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
-					s := openSpace(t, m, driver.kind)
-					takeHugePages(t, m, page.huge, 1)
-					size := uint64(page.size)
-					memory := s.memory(page.size, page.huge)
-					top := s.lastIOVA() - size + 1
+			t.Run(page.name, func(t *testing.T) {
+				takeHugePages(t, m, page.huge, 1)
+				r := mode.open(t, m, m.EDU)
+				size := uint64(page.size)
+				memory := r.memory(page.size, page.huge)
+				top := r.lastIOVA() - size + 1
 
-					t.Run("map_unmap", func(t *testing.T) {
-						require.NoError(t, s.mapDMA(32, readWrite, memory.Address(), size, size))
-						n, err := s.unmapDMA(24, 0, size, size)
-						require.NoError(t, err)
-						assert.Equal(t, size, n)
-						n, err = s.unmapDMA(24, 0, size, size)
+				t.Run("map_unmap", func(t *testing.T) {
+					require.NoError(t, r.mapAt(memory.Address(), size, size))
+					n, err := r.unmapAt(size, size)
+					require.NoError(t, err)
+					assert.Equal(t, size, n)
+					n, err = r.unmapAt(size, size)
+					if mode.name == "iommufd" {
+						assert.Equal(t, "ENOENT", errno(err), "it is gone")
+					} else {
 						require.NoError(t, err)
 						assert.Zero(t, n, "it is gone")
-					})
-					t.Run("unmap_range", func(t *testing.T) {
-						require.NoError(t, s.mapDMA(32, readWrite, memory.Address(), top, size))
-						n, err := s.unmapDMA(24, 0, top, size)
-						require.NoError(t, err)
-						assert.Equal(t, size, n)
-					})
-					t.Run("unmap_all", func(t *testing.T) {
-						require.NoError(t, s.mapDMA(32, readWrite, memory.Address(), top, size))
-						n, err := s.unmapDMA(24, unmapAll, 0, 0)
-						require.NoError(t, err)
-						assert.Equal(t, size, n)
-					})
-					t.Run("overflow", func(t *testing.T) {
-						want := unix.EOVERFLOW
-						if m.Version == vfiotest.V6_1 {
-							want = unix.EINVAL
-						}
-						last := math.MaxUint64 - size + 1
-						assert.Equal(t, want, s.mapDMA(32, readWrite, memory.Address(), last, 2*size))
-						_, err := s.unmapDMA(24, 0, last, 2*size)
-						assert.Equal(t, want, err)
-					})
+					}
+				})
+				t.Run("unmap_range", func(t *testing.T) {
+					require.NoError(t, r.mapAt(memory.Address(), top, size))
+					n, err := r.unmapAt(top, size)
+					require.NoError(t, err)
+					assert.Equal(t, size, n)
+				})
+				t.Run("unmap_all", func(t *testing.T) {
+					require.NoError(t, r.mapAt(memory.Address(), top, size))
+					n, err := r.unmapAll()
+					require.NoError(t, err)
+					assert.Equal(t, size, n)
+				})
+				t.Run("overflow", func(t *testing.T) {
+					want := unix.EOVERFLOW
+					if m.Version == vfiotest.V6_1 {
+						want = unix.EINVAL
+					}
+					last := math.MaxUint64 - size + 1
+					assert.Equal(t, want, r.mapAt(memory.Address(), last, 2*size))
+					_, err := r.unmapAt(last, 2*size)
+					assert.Equal(t, want, err)
 				})
 			})
 		}
-	}
+	})
 }
 
 // takeHugePages sees to it that the host's pool has n free huge pages of a size, and skips the test when it cannot.

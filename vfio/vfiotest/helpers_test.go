@@ -193,6 +193,12 @@ func newRaw(t *testing.T, m *vfiotest.Machine, a pci.Address) *raw {
 // openByGroup opens a device that is bound to vfio-pci through its group.
 func openByGroup(t *testing.T, m *vfiotest.Machine, a pci.Address) *raw {
 	t.Helper()
+	return openInContainer(t, m, a, uapi.Type1v2IOMMU)
+}
+
+// openInContainer is openByGroup with a version of the IOMMU driver.
+func openInContainer(t *testing.T, m *vfiotest.Machine, a pci.Address, iommuType int) *raw {
+	t.Helper()
 	d, err := m.Host.Device(a)
 	require.NoError(t, err)
 	r := newRaw(t, m, a)
@@ -200,7 +206,7 @@ func openByGroup(t *testing.T, m *vfiotest.Machine, a pci.Address) *raw {
 	require.NoError(t, err)
 	r.group = openGroup(t, m, d.Group)
 	require.NoError(t, r.k.GroupSetContainer(r.group, r.container))
-	require.NoError(t, r.k.SetIOMMU(r.container, uapi.Type1v2IOMMU))
+	require.NoError(t, r.k.SetIOMMU(r.container, iommuType))
 	r.device, err = r.k.GroupGetDeviceFD(r.group, a.String())
 	require.NoError(t, err)
 	return r
