@@ -17,7 +17,7 @@ type fault struct {
 
 // Fail has the nth call from now on (1 is the next) of the named method fail with errno and do nothing else; the calls
 // before and after are not touched. The names are those of the methods that the fake has as a vfio.Kernel and as a
-// host.OS: "DeviceSetIRQs", "Open", "WriteFile". Close cannot fail.
+// host.OS: "DeviceSetIRQs", "Open", "WriteFile". Close and CurrentCPU cannot fail.
 func (k *Kernel) Fail(call string, errno unix.Errno, nth int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -96,7 +96,8 @@ func (k *Kernel) ReportError(a pci.Address) bool {
 }
 
 // SetLine has the device at a drive its interrupt line, as its registers would: asserted or not. It tells whether there
-// is such a device with a line.
+// is such a device with a line. A line that is asserted and not any more when its driver looks, or asserted without a cause in
+// the registers, is a spurious interrupt.
 func (k *Kernel) SetLine(a pci.Address, asserted bool) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -109,10 +110,36 @@ func (k *Kernel) SetLine(a pci.Address, asserted bool) bool {
 }
 
 // SendMessage has the device at a send MSI or MSI-X message n, whichever is enabled. It tells whether the host took it:
-// false when there is no such device or message, when it may not master the bus, or when the message is masked.
+// false when there is no such device or message, when it may not master the bus, or when the message is masked. A message
+// that no register has a cause for is a spurious interrupt.
 func (k *Kernel) SendMessage(a pci.Address, n int) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	f := k.function(a)
 	return f != nil && f.send(n)
+}
+
+// Delay holds back the messages that the device at a sends from now on, until the function that it returns is called: then they
+// arrive, in their order, and those that follow are not held back. Messages are writes on their way to the host, so that one may
+// arrive late, when its interrupt is disabled, which loses it, or serves somebody else, who finds no cause for it.
+func (k *Kernel) Delay(a pci.Address) (arrive func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	f := k.function(a)
+	if f == nil {
+		return func() {}
+	}
+	held := &[]func(){}
+	f.underWay = held
+	return func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if f.underWay == held {
+			f.underWay = nil
+		}
+		for _, arrive := range *held {
+			arrive()
+		}
+		*held = nil
+	}
 }

@@ -3,7 +3,9 @@ package vfiotest_test
 import (
 	"io/fs"
 	"os"
+	"reflect"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 
@@ -58,6 +60,39 @@ func TestFail(t *testing.T) {
 	m.Fake.Fail("Exists", unix.ENOENT, 1)
 	assert.False(t, m.Fake.Exists("/sys"))
 	assert.True(t, m.Fake.Exists("/sys"))
+}
+
+// Every call of the kernel and of the host can be told to fail, and does so at the time that it is told.
+func TestEveryCallFails(t *testing.T) {
+	cannot := []string{"Close", "CurrentCPU", "Host"}
+	k := vfiotest.FakeMachine(t, vfiotest.WithIOMMUFD()).Fake
+	calls := 0
+	for _, boundary := range []reflect.Type{reflect.TypeFor[vfio.Kernel](), reflect.TypeFor[host.OS]()} {
+		for method := range boundary.Methods() {
+			if slices.Contains(cannot, method.Name) {
+				continue
+			}
+			calls++
+			var nothing []reflect.Value
+			for in := range method.Type.Ins() {
+				nothing = append(nothing, reflect.Zero(in))
+			}
+			call := func() error {
+				out := reflect.ValueOf(k).MethodByName(method.Name).Call(nothing)
+				err, _ := reflect.TypeAssert[error](out[len(out)-1]) // Exists has none, and says no
+				return err
+			}
+			k.Fail(method.Name, unix.EXDEV, 2)
+			before := call()
+			failed := call()
+			assert.NotErrorIs(t, before, unix.EXDEV, method.Name)
+			if method.Name != "Exists" {
+				assert.ErrorIs(t, failed, unix.EXDEV, method.Name)
+			}
+			assert.NotErrorIs(t, call(), unix.EXDEV, method.Name)
+		}
+	}
+	assert.Greater(t, calls, 35)
 }
 
 // A step of a binding that fails is undone.
@@ -170,6 +205,49 @@ func TestActingAsTheDevice(t *testing.T) {
 	assert.False(t, m.Fake.SetLine(m.TestDev, true), "it has no line")
 	assert.False(t, m.Fake.SetLine(pci.Address{Bus: 9}, true), "there is no such device")
 	assert.False(t, m.Fake.SendMessage(pci.Address{Bus: 9}, 0))
+}
+
+// A message that is under way arrives when it arrives: in time, too late, or for whoever has its interrupt by then.
+func TestDelay(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	r, e := openRaw(t, m, m.E1000E), newEvent(t)
+	r.change(busMaster, 0)
+	r.enable(msix, 0, e.fd, e.fd)
+	number := r.hostIRQ(pci.KindMSIX, 0).Number
+	arrive := m.Fake.Delay(m.E1000E)
+	assert.True(t, m.Fake.SendMessage(m.E1000E, 0))
+	assert.True(t, m.Fake.SendMessage(m.E1000E, 1))
+	assert.Zero(t, e.take(), "under way")
+	arrive()
+	assert.Equal(t, uint64(2), e.take())
+	arrive()
+	assert.Zero(t, e.take(), "once")
+	assert.True(t, m.Fake.SendMessage(m.E1000E, 0))
+	assert.Equal(t, uint64(1), e.take(), "not held back any more")
+
+	arrive = m.Fake.Delay(m.E1000E)
+	m.Fake.SendMessage(m.E1000E, 0)
+	r.disable(msix)
+	arrive()
+	assert.Zero(t, e.take(), "lost")
+
+	r.enable(msix, 0, e.fd)
+	arrive = m.Fake.Delay(m.E1000E)
+	m.Fake.SendMessage(m.E1000E, 0)
+	r.disable(msix)
+	other := newEvent(t)
+	r.enable(msix, 0, other.fd)
+	require.Equal(t, number, r.hostIRQ(pci.KindMSIX, 0).Number)
+	arrive()
+	assert.Zero(t, e.take())
+	assert.Equal(t, uint64(1), other.take(), "who has the host's interrupt now")
+
+	arrive = m.Fake.Delay(m.E1000E)
+	m.Fake.SendMessage(m.E1000E, 0)
+	r.close()
+	arrive()
+	assert.Zero(t, other.take())
+	m.Fake.Delay(pci.Address{Bus: 9})()
 }
 
 // A device that is pulled out asks for itself back, answers nothing, and is forgotten when its user lets go.

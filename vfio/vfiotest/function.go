@@ -44,6 +44,7 @@ type function struct {
 	msi      *pci.MSI  // of Offset, Messages and the like only; nil without
 	msix     *pci.MSIX // the same
 	table    []entry   // of MSI-X
+	underWay *[]func() // has the messages arrive that are held back; nil while none are
 
 	pin      uint8 // 1 to 4 for INTA to INTD; 0 without a line
 	gsi      int   // the I/O APIC input that the line is wired to

@@ -55,10 +55,17 @@ func (f *function) post(n int, m message) bool {
 	if f.command()&pci.CommandBusMaster == 0 || f.power() != 0 {
 		return false
 	}
-	if i := f.messages[n]; i != nil && f.hostMessage(n) == m {
-		return i.deliver()
+	if f.underWay != nil {
+		*f.underWay = append(*f.underWay, func() { f.arrive(n, m) })
+		return true
 	}
-	return false
+	return f.arrive(n, m)
+}
+
+// arrive is message n at the host, which takes it for the interrupt that it has by now.
+func (f *function) arrive(n int, m message) bool {
+	i := f.messages[n]
+	return i != nil && f.hostMessage(n) == m && i.deliver()
 }
 
 // hostMessage is what the host has allocated message n be sent as: an index into the IOMMU's interrupt remapping table
