@@ -57,10 +57,10 @@
 // # What goes wrong
 //
 // A call that is refused returns a [*StatusError] with a [Status] of Windows, or a [*BugCheckError] where Windows would
-// stop. What goes wrong later is told to the handler of [Resources.OnError] and by [Interrupt.Err], which has the rule: a
-// routine that panicked and a line that nobody quiets (a storm) are called no more, and their source is silenced, while all
-// other sources are served on. [Interrupt.Rearm] ends a storm; after the rest comes Disconnect. A DPC has an OnError and an
-// Err of its own.
+// stop. What goes wrong later is told to the handler of [Resources.OnError] and by [Interrupt.Err], which has the rule. A
+// routine that panics is called no more, nor is that of a line that nobody quiets, which is a storm: their source is
+// silenced, and all other sources are served on. [Interrupt.Rearm] ends a storm; after anything else comes Disconnect. A DPC
+// has an OnError and an Err of its own.
 //
 // Windows gives a service routine 25 us and a deferred routine 100 us, and stops when one does not return. Here
 // [Resources.MeasureTimes] and [DPC.MeasureTimes] count the calls that took longer and keep the longest; without them no
