@@ -139,7 +139,7 @@ func startSession(device *vfio.Device, policy connect.Policy, src source, silenc
 	s.resources.OnError(func(_ *connect.Interrupt, err error) {
 		var check *connect.BugCheckError
 		if errors.As(err, &check) && !check.Stopped {
-			return // a storm of claims: it is told at the end
+			return // a storm of claims, or a routine that does not return: it is told at the end
 		}
 		silenced()
 	})
