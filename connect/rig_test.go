@@ -124,6 +124,8 @@ func open(t *testing.T, m *vfiotest.Machine, address pci.Address, p connect.Poli
 	r.quiet()
 	r.assign(p)
 	r.board.setUp(r)
+	r.lastRaise = time.Now() // what was pending was raised just now, on the line
+	r.settle()
 	t.Cleanup(r.quiet)
 	return r
 }
