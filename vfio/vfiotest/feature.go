@@ -1,15 +1,19 @@
 package vfiotest
 
 import (
+	"fmt"
+	"math"
 	"math/bits"
+	"os"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
 )
 
-// DeviceFeature knows low power, on all devices, and the export of BARs where the kernel was built with that, as the one
-// with iommufd was.
+// DeviceFeature knows low power and the export of BARs, which is younger than Linux 6.1.
 func (k *Kernel) DeviceFeature(fd int, arg []byte) (int, error) {
 	f, err := enterFile[*deviceFile](k, "DeviceFeature", fd)
 	defer k.mu.Unlock()
@@ -53,12 +57,19 @@ func (k *Kernel) DeviceFeature(fd int, arg []byte) (int, error) {
 			return 0, nil
 		})
 	case uapi.FeatureDMABuf:
-		if k.iommufd {
+		if k.version != V6_1 {
 			return do(uapi.FeatureGet, uapi.Size[uapi.DMABuf](), func() (int, error) { return d.function.export(data) })
+		}
+	case precopyInfo:
+		if k.version != V6_1 {
+			return 0, unix.EINVAL
 		}
 	}
 	return 0, unix.ENOTTY
 }
+
+// precopyInfo is VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2, which is EINVAL for a device that does not migrate.
+const precopyInfo = 12
 
 // lowPower is the state of a device that the user lets sleep. How deep it sleeps is told in sysfs alone, since the kernel wakes it
 // for as long as a call takes; but its memory cannot be mapped.
@@ -130,7 +141,12 @@ func (f *function) export(data []byte) (int, error) {
 	total := uint64(0)
 	for i := range int(get.NrRanges) {
 		r := uapi.Take[uapi.RegionDMARange](data[at+i*each:])
-		if r.Offset%page != 0 || r.Length%page != 0 || r.Length == 0 || r.Offset > bar.size || r.Length > bar.size-r.Offset {
+		switch {
+		case r.Offset%page != 0 || r.Length%page != 0 || r.Length == 0:
+			return 0, unix.EINVAL
+		case r.Offset > math.MaxUint64-r.Length:
+			return 0, unix.EOVERFLOW
+		case r.Offset+r.Length > bar.size:
 			return 0, unix.EINVAL
 		}
 		total += r.Length
@@ -138,7 +154,11 @@ func (f *function) export(data []byte) (int, error) {
 	if bar.io {
 		return 0, unix.EINVAL
 	}
-	fd, err := unix.MemfdCreate("dmabuf", unix.MFD_CLOEXEC)
+	flags := 0
+	if get.OpenFlags&unix.O_CLOEXEC != 0 {
+		flags = unix.MFD_CLOEXEC
+	}
+	fd, err := unix.MemfdCreate("dmabuf", flags)
 	if err != nil {
 		return 0, unix.EMFILE
 	}
@@ -155,7 +175,8 @@ type ioeventfd struct {
 	at     uint64
 	width  int
 	data   uint64
-	source *resample
+	event  string    // what tells eventfds apart
+	source *resample // shared with the device's other writes by the same eventfd
 }
 
 // maxIOEventFDs is how many a device can have.
@@ -180,8 +201,6 @@ func (k *Kernel) DeviceIOEventFD(fd int, arg []byte) error {
 	switch {
 	case request.Argsz < uapi.DeviceIOEventFDMinSize, request.Flags&^widths != 0, bits.OnesCount(uint(width)) != 1, request.Fd < -1:
 		return unix.EINVAL
-	case width == 8 && k.version == V6_1: // which has no such access
-		return unix.EINVAL
 	case request.Offset>>regionShift > uapi.PCIBAR5RegionIndex, at+uint64(width) > fn.bars[bar].size, fn.inTable(bar, at, width):
 		return unix.EINVAL
 	}
@@ -200,14 +219,16 @@ func (f *function) inTable(bar int, at uint64, width int) bool {
 func (d *device) arrange(wanted ioeventfd, fd int) error {
 	for i, have := range d.ioeventfds {
 		source := have.source
-		have.source = nil
+		have.event, have.source = "", nil
 		switch {
 		case have != wanted:
 		case fd >= 0:
 			return unix.EEXIST
 		default:
-			source.stop()
-			d.ioeventfds = append(d.ioeventfds[:i], d.ioeventfds[i+1:]...)
+			d.ioeventfds = slices.Delete(d.ioeventfds, i, i+1)
+			if !slices.ContainsFunc(d.ioeventfds, func(other ioeventfd) bool { return other.source == source }) {
+				source.stop()
+			}
 			return nil
 		}
 	}
@@ -221,17 +242,40 @@ func (d *device) arrange(wanted ioeventfd, fd int) error {
 	if err != nil {
 		return err
 	}
-	f := d.function
-	source, err := f.kernel.newResample(event, func() {
-		if f.decodes(wanted.bar) {
-			f.store(wanted.bar, wanted.at, wanted.width, wanted.data)
+	wanted.event = event.identity()
+	for _, have := range d.ioeventfds {
+		if have.event == wanted.event {
+			event.put()
+			wanted.source = have.source
+			d.ioeventfds = append(d.ioeventfds, wanted)
+			return nil
 		}
-	})
-	if err != nil {
+	}
+	if wanted.source, err = d.function.kernel.newResample(event, func() { d.write(wanted.event) }); err != nil {
 		event.put()
 		return err
 	}
-	wanted.source = source
 	d.ioeventfds = append(d.ioeventfds, wanted)
 	return nil
+}
+
+// write does what was arranged for an eventfd. One signal does all of it.
+func (d *device) write(event string) {
+	f := d.function
+	for _, i := range d.ioeventfds {
+		if i.event == event && f.decodes(i.bar) {
+			f.store(i.bar, i.at, i.width, i.data)
+		}
+	}
+}
+
+// identity is what tells an eventfd apart from others: a line of its fdinfo, "eventfd-id: 7".
+func (e *eventfd) identity() string {
+	info, _ := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", e.fd)) // every Linux since 5.2 tells
+	for line := range strings.Lines(string(info)) {
+		if strings.HasPrefix(line, "eventfd-id:") {
+			return line
+		}
+	}
+	return fmt.Sprint(e.fd)
 }

@@ -202,14 +202,13 @@ func (realKernel) DevicePCIHotReset(device int, arg []byte) error {
 }
 
 func (realKernel) DeviceFeature(device int, arg []byte) (int, error) {
-	if Take[DeviceFeature](arg).Flags&FeatureMask == FeatureDMABuf {
+	const header = DeviceFeatureMinSize
+	ranges := header + Size[DMABuf]()
+	if Take[DeviceFeature](arg).Flags&FeatureMask == FeatureDMABuf && len(arg) >= ranges {
 		// And as many ranges as NrRanges says.
-		at := DeviceFeatureMinSize + Size[DMABuf]()
-		if len(arg) > DeviceFeatureMinSize {
-			n := Take[DMABuf](arg[DeviceFeatureMinSize:]).NrRanges
-			if uint64(n)*uint64(Size[RegionDMARange]()) > uint64(max(0, len(arg)-at)) {
-				return 0, unix.EFAULT
-			}
+		n := Take[DMABuf](arg[header:]).NrRanges
+		if uint64(n)*uint64(Size[RegionDMARange]()) > uint64(len(arg)-ranges) {
+			return 0, unix.EFAULT
 		}
 	}
 	return ioctlArg(device, IoctlDeviceFeature, arg, DeviceFeatureMinSize)
