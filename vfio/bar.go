@@ -180,8 +180,8 @@ func (b *BAR) check(verb string, off uint64, width int) error {
 func (b *BAR) fault(verb string, off uint64, width int, err error) *OpError {
 	e := b.device.fault(fmt.Sprintf("%s %d bytes at 0x%x of BAR %d", verb, width, off, b.region.Index), err)
 	if e.Kind == nil && (errors.Is(err, unix.EFAULT) || errors.Is(err, unix.EIO)) {
-		e.Cause = "the device does not answer: memory decoding is off, or it is in reset or powered down"
-		e.Remedy = "check COMMAND bit 1 in config space and the device's power_state in sysfs"
+		e.Cause = "the device does not answer: memory decoding is off, or it is in reset, in low power or powered down"
+		e.Remedy = "check COMMAND bit 1 in config space and the device's power_state in sysfs; see Device.ExitLowPower"
 	}
 	return e
 }

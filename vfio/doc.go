@@ -63,6 +63,13 @@
 // which [Device.HotResetInfo] lists; what is in the way is named. Both keep accesses out meanwhile, and both leave interrupts
 // enabled and connected, with the configuration space as it was; what the device itself was set to is gone.
 //
+// # What only some have
+//
+// [Device.Features] lists the features that the kernel has for a device: low power ([Device.EnterLowPower]), the export of BARs
+// to other devices ([BAR.ExportDMABuf]), the token that the users of an SR-IOV physical function's virtual functions have
+// to give ([Device.SetVFToken], [WithVFToken]). [Device.GetFeature] and [Device.SetFeature] reach those that have no method of
+// their own. [BAR.WriteOnEventFD] has an eventfd ring a register.
+//
 // Every method may be called concurrently with every other. See vfio/vfiotest for a fake kernel that needs neither
 // hardware nor privileges.
 package vfio

@@ -246,6 +246,7 @@ func describe(functions []HotResetFunction) string {
 func (d *Device) explainHotReset(op string, err error) error {
 	e := d.fault(op, err)
 	switch {
+	case e.Kind != nil: // it has gone
 	case errors.Is(err, unix.ENODEV):
 		e.Kind = ErrNotSupported
 		e.Cause = "the kernel can reset neither the slot nor the bus that the device is on: a root bus, or one with a device that forbids it"

@@ -266,15 +266,29 @@ func (d *Device) explainNotViable(e *OpError) bool {
 
 // explainToken adds to an error that the VF token is missing or wrong, or not wanted, if the errno says so.
 func (d *Device) explainToken(e *OpError) bool {
+	dev, _ := d.host.Device(d.address)
+	whose := "its virtual functions, which are open, were opened with"
+	if dev.PhysicalFunction != nil {
+		whose = fmt.Sprintf("the program with its physical function, %v, has set", *dev.PhysicalFunction)
+	}
 	switch {
 	case errors.Is(e.Err, unix.EACCES) && d.token == nil:
-		e.Cause = "the device is a virtual function whose physical function is on vfio-pci, and wants a VF token"
-		e.Remedy = "give the token that the program with the physical function has set (vfio.WithVFToken), or bind the physical function to its host driver"
+		e.Cause = "the device wants the VF token that " + whose
+		e.Remedy = "give it (vfio.WithVFToken)"
+		if dev.PhysicalFunction != nil {
+			e.Remedy += ", or bind the physical function to its host driver"
+		}
 	case errors.Is(e.Err, unix.EACCES):
-		e.Cause = "the VF token is not the one that the program with the physical function has set"
+		e.Cause = "the VF token is not the one that " + whose
 		e.Remedy = "give that one"
 	case errors.Is(e.Err, unix.EINVAL) && d.token != nil:
 		e.Cause = "a VF token was given to a device that has no use for one"
+		if dev.PhysicalFunction != nil {
+			e.Cause += fmt.Sprintf(": the physical function %v is not on vfio-pci", *dev.PhysicalFunction)
+		}
+		if d.backend.kind() == BackendIOMMUFD {
+			e.Cause += ", or the kernel takes none at a device's own node, as those before Linux 6.17"
+		}
 		e.Remedy = "leave it out"
 	default:
 		return false

@@ -1,7 +1,11 @@
 package vfio
 
 import (
+	"encoding/hex"
 	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/irqbridge/irqbridge/vfio/host"
 	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
@@ -37,8 +41,9 @@ func WithBackend(b Backend) Option {
 	return func(o *options) { o.backend = b }
 }
 
-// WithVFToken gives the token that a virtual function wants whose physical function is on vfio-pci; where none is wanted,
-// the kernel refuses it.
+// WithVFToken gives the token that a virtual function wants whose physical function is on vfio-pci. A physical function on
+// vfio-pci takes it as the one that its virtual functions' users have to give, as with [Device.SetVFToken]; but while any of those
+// is open, it has to be theirs. Where none is wanted, the kernel refuses it.
 func WithVFToken(token VFToken) Option {
 	return func(o *options) { o.token = &token }
 }
@@ -64,6 +69,17 @@ type VFToken [16]byte
 // String returns the UUID as "00112233-4455-6677-8899-aabbccddeeff".
 func (t VFToken) String() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", t[0:4], t[4:6], t[6:8], t[8:10], t[10:16])
+}
+
+// ParseVFToken reads a UUID as String writes it, in lower or upper case.
+func ParseVFToken(s string) (VFToken, error) {
+	var t VFToken
+	digits := strings.ReplaceAll(s, "-", "")
+	b, err := hex.DecodeString(digits)
+	if copy(t[:], b); err != nil || !strings.EqualFold(t.String(), s) {
+		return VFToken{}, fmt.Errorf("VF token %q is not a UUID such as 00112233-4455-6677-8899-aabbccddeeff: %w", s, unix.EINVAL)
+	}
+	return t, nil
 }
 
 // running is the running kernel with its own sysfs.
