@@ -96,8 +96,7 @@ func (k *Kernel) ReportError(a pci.Address) bool {
 }
 
 // SetLine has the device at a drive its interrupt line, as its registers would: asserted or not. It tells whether there
-// is such a device with a line. A line that is asserted and not any more when its driver looks, or asserted without a cause in
-// the registers, is a spurious interrupt.
+// is such a device with a line.
 func (k *Kernel) SetLine(a pci.Address, asserted bool) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -106,6 +105,21 @@ func (k *Kernel) SetLine(a pci.Address, asserted bool) bool {
 		return false
 	}
 	f.setLine(asserted)
+	return true
+}
+
+// PulseLine has the device at a assert its interrupt line and let go of it before anybody looks, which is a spurious interrupt.
+// It tells whether there is such a device with a line.
+func (k *Kernel) PulseLine(a pci.Address) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	f := k.function(a)
+	if f == nil || f.gone || f.pin == 0 {
+		return false
+	}
+	before := f.asserted
+	f.setLine(true)
+	f.setLine(before)
 	return true
 }
 
