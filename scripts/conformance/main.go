@@ -11,7 +11,11 @@ import (
 )
 
 func main() {
-	if err := report(os.Args[1:], os.Stdout, os.Stderr); err != nil {
+	run, args := report, os.Args[1:]
+	if len(args) > 0 && args[0] == "vfio" {
+		run, args = reportVFIO, args[1:]
+	}
+	if err := run(args, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "conformance:", err)
 		os.Exit(1)
 	}
@@ -32,14 +36,9 @@ func report(names []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", list, err)
 	}
-	chosen := backends(root)
-	for _, name := range names {
-		if !slices.ContainsFunc(chosen, func(b backend) bool { return b.name == name }) {
-			return fmt.Errorf("there is no backend %q; want fake, stable, newest or own", name)
-		}
-	}
-	if len(names) > 0 {
-		chosen = slices.DeleteFunc(chosen, func(b backend) bool { return !slices.Contains(names, b.name) })
+	chosen, err := choose(root, names)
+	if err != nil {
+		return err
 	}
 	t := newTable(rows)
 	var failed []error
@@ -55,6 +54,20 @@ func report(names []string, stdout, stderr io.Writer) error {
 		failed = append(failed, fmt.Errorf("%d times a row is not as the list says:\n%s", len(t.problems), strings.Join(t.problems, "\n")))
 	}
 	return errors.Join(failed...)
+}
+
+// choose returns the backends of that names, all when there are none.
+func choose(root string, names []string) ([]backend, error) {
+	all := backends(root)
+	for _, name := range names {
+		if !slices.ContainsFunc(all, func(b backend) bool { return b.name == name }) {
+			return nil, fmt.Errorf("there is no backend %q; want fake, stable, newest or own", name)
+		}
+	}
+	if len(names) == 0 {
+		return all, nil
+	}
+	return slices.DeleteFunc(all, func(b backend) bool { return !slices.Contains(names, b.name) }), nil
 }
 
 // table counts the rows that passed.

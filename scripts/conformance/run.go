@@ -66,19 +66,28 @@ type outcome struct {
 }
 
 // run runs the suite on a backend and returns what became of each row. What failed it shows.
-func (b backend) run(stdout, stderr io.Writer) (map[string]*outcome, error) {
-	args := slices.Concat([]string{"test", "-json", "-count=1", "-run=^" + test + "$"}, b.flags, []string{subject})
-	cmd := exec.Command("go", args...)
+func (b backend) run(stdout, stderr io.Writer) (outcomes map[string]*outcome, err error) {
+	err = b.goTest([]string{"-run=^" + test + "$"}, subject, stdout, stderr, func(r io.Reader) (failures string, err error) {
+		outcomes, failures, err = collect(r)
+		return failures, err
+	})
+	return outcomes, err
+}
+
+// goTest runs go test -json on a backend, and has read its events, and return the output of what failed, which is shown when
+// the command failed.
+func (b backend) goTest(args []string, pkg string, stdout, stderr io.Writer, read func(io.Reader) (string, error)) error {
+	cmd := exec.Command("go", slices.Concat([]string{"test", "-json", "-count=1"}, args, b.flags, []string{pkg})...)
 	cmd.Env = append(os.Environ(), b.env...)
 	cmd.Stderr = stderr
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return err
 	}
-	outcomes, failures, err := collect(pipe)
+	failures, err := read(pipe)
 	if err != nil {
 		_ = cmd.Process.Kill()
 	}
@@ -86,7 +95,7 @@ func (b backend) run(stdout, stderr io.Writer) (map[string]*outcome, error) {
 		_, err = io.WriteString(stdout, failures)
 		err = errors.Join(fmt.Errorf("go test on %s: %w", b.name, failed), err)
 	}
-	return outcomes, err
+	return err
 }
 
 // collect reads the events of a run. The second result is the output of all tests that failed, and of none.
