@@ -40,6 +40,10 @@ func TestMSI(t *testing.T) {
 			r.write(eduRaise, 1)
 			assert.Equal(t, uint64(1), e.await())
 		}
+		r.write(eduRaise, 1)
+		r.write(eduRaise, 1)
+		require.Eventually(t, func() bool { return r.total(pci.KindMSI, 0) == 5 }, patience, tick)
+		assert.Equal(t, uint64(2), e.await(), "what nobody has read adds up")
 		assert.Zero(t, r.config(status, 2)&statusInterrupt, "the line is not used")
 		r.write(eduAck, 1)
 		e.quiet(m, "acknowledged")
@@ -218,6 +222,15 @@ func TestMSIXTable(t *testing.T) {
 		assert.Equal(t, armed[:16], r.table(0, 16))
 		r.cause(0)
 		assert.Equal(t, uint64(1), e.await())
+		r.write(e1000ICR, 1<<20)
+
+		// The user's mask holds until then, too.
+		require.NoError(t, mapped.Store32(12, 1))
+		r.cause(0)
+		e.quiet(m, "masked by the user")
+		r.enable(msix, 0, e.fd)
+		assert.Equal(t, uint64(1), e.await())
+		assert.Zero(t, r.table(0, 16)[12])
 	})
 }
 

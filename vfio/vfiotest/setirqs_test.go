@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
 	"github.com/irqbridge/irqbridge/vfio/vfiotest"
 )
 
@@ -415,6 +416,9 @@ func TestGrowth(t *testing.T) {
 		_, err := r.set(fds|trigger, msix, 4, 1, fdData(e.fd))
 		assert.Equal(t, want.add, errno(err))
 		assert.Equal(t, want.irqs, r.messages())
+		info := sized(uapi.IRQInfo{Index: msix})
+		require.NoError(t, r.k.DeviceGetIRQInfo(r.device, info))
+		assert.Equal(t, want.noResize, uapi.Take[uapi.IRQInfo](info).Flags&uapi.IRQInfoNoResize != 0, "the flag says so")
 		r.fire(msix, 0, 1)
 		assert.Equal(t, uint64(1), e.take(), "the others are untouched")
 		r.enable(msix, 1, e.fd)
@@ -439,5 +443,54 @@ func TestFirstEnableFromStart(t *testing.T) {
 		assert.Equal(t, 4, r.messages())
 		r.fire(msix, 0, 4)
 		assert.Equal(t, uint64(1), e.take())
+	})
+}
+
+// What a device that does not decode memory, or sleeps, can be asked for: to enable an index, and then, with the index enabled
+// before, to take another vector, another eventfd, the loopback, and to disable it.
+func TestSetIRQsConditions(t *testing.T) {
+	const pmControl = 0xc8 + 4 // of e1000e
+	conditions := []struct {
+		name string
+		set  func(r *raw)
+		end  func(r *raw)
+	}{
+		{"awake", func(*raw) {}, func(*raw) {}},
+		{"memory off", func(r *raw) { r.change(0, memory) }, func(r *raw) { r.change(memory, 0) }},
+		{"D3hot", func(r *raw) { r.setConfig(pmControl, 2, 3) }, func(r *raw) { r.setConfig(pmControl, 2, 0); r.change(memory, 0) }},
+	}
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		r, e := openRaw(t, m, m.E1000E), newEvent(t)
+		var b strings.Builder
+		for _, c := range conditions {
+			say := func(index uint32, what string, flags, start, count uint32, data []byte) {
+				n, err := r.set(flags, index, start, count, data)
+				fmt.Fprintf(&b, "%s, %s, %s: %s, %d", c.name, indexNames[index], what, errno(err), n)
+				if fired := e.take(); fired > 0 {
+					fmt.Fprintf(&b, ", fired %d", fired)
+				}
+				b.WriteByte('\n')
+			}
+			for _, index := range []uint32{intx, msi, msix} {
+				c.set(r)
+				say(index, "enable", fds|trigger, 0, 1, fdData(e.fd))
+				c.end(r)
+				r.settle()
+				r.enable(index, 0, e.fd)
+				c.set(r)
+				if index == msix {
+					say(index, "grow", fds|trigger, 1, 1, fdData(e.fd))
+				}
+				say(index, "swap", fds|trigger, 0, 1, fdData(e.fd))
+				say(index, "without an eventfd", fds|trigger, 0, 1, fdData(-1))
+				say(index, "with one again", fds|trigger, 0, 1, fdData(e.fd))
+				say(index, "loopback", none|trigger, 0, 1, nil)
+				say(index, "disable", none|trigger, 0, 0, nil)
+				c.end(r)
+				fmt.Fprintf(&b, "%s, %s, then live: %s\n", c.name, indexNames[index], indexNames[r.live()])
+				r.settle()
+			}
+		}
+		golden(t, m, "conditions", b.String())
 	})
 }
