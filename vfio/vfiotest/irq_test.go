@@ -210,6 +210,52 @@ func TestAffinity(t *testing.T) {
 	})
 }
 
+// Without interrupt remapping MSI has one message, of which the kernel says so and enables none, and an interrupt follows a change
+// of its affinity one interrupt late. In the virtual machine it takes
+// IRQBRIDGE_VM_APPEND='intremap=off vfio_iommu_type1.allow_unsafe_interrupts=1 iommufd.allow_unsafe_interrupts=1'.
+func TestMessagesWithoutRemapping(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		arguments, err := (&raw{t: t, m: m}).readFile("/proc/cmdline")
+		if m.Real && (err != nil || !strings.Contains(arguments, "intremap=off")) {
+			t.Skip("this machine has interrupt remapping")
+		}
+		x, e := openRaw(t, m, m.XHCI), newEvent(t)
+		n, err := x.set(fds|trigger, msi, 0, 3, fillFD(3, e.fd))
+		require.NoError(t, err)
+		assert.Equal(t, 1, n)
+		assert.Equal(t, "idle", indexNames[x.live()])
+		x.enable(msi, 0, e.fd)
+		chip := "PCI-MSI"
+		if m.Version == vfiotest.Newest {
+			chip = fmt.Sprintf("PCI-MSI-%v", m.XHCI)
+		}
+		assert.Equal(t, chip, x.hostIRQ(pci.KindMSI, 0).Chip)
+		x.close()
+		if m.CPUs.Len() < 2 {
+			return
+		}
+
+		r := openEDU(t, m)
+		r.enable(msi, 0, e.fd)
+		r.change(busMaster, 0)
+		irq := r.hostIRQ(pci.KindMSI, 0).Number
+		a, err := m.Host.Affinity(irq)
+		require.NoError(t, err)
+		from, to := a.Effective.CPUs()[0], m.CPUs.Minus(a.Effective).CPUs()[0]
+		assert.Equal(t, a.Effective, place(t, m, irq, to).Effective, "not moved yet")
+		for _, cpu := range []int{from, to} {
+			before := r.hostIRQ(pci.KindMSI, 0).Counts[cpu]
+			r.write(eduRaise, 1)
+			assert.Equal(t, uint64(1), e.await())
+			assert.Equal(t, uint64(1), r.hostIRQ(pci.KindMSI, 0).Counts[cpu]-before)
+			a, err := m.Host.Affinity(irq)
+			require.NoError(t, err)
+			assert.Equal(t, host.CPUSetOf(to), a.Effective, "after the first")
+		}
+		r.write(eduAck, 1)
+	}, vfiotest.WithoutInterruptRemapping(), vfiotest.UnsafeInterrupts())
+}
+
 // The line has an affinity, too.
 func TestAffinityOfTheLine(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
