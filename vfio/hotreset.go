@@ -26,6 +26,9 @@ type HotResetFunction struct {
 	// the iommufd's already.
 	DevID uint32
 	Owned bool
+	// PhysicalFunction is what the function is a virtual function of, or nil. With one of those in the slot or bus the kernel
+	// refuses.
+	PhysicalFunction *pci.Address
 	// Holders are the processes that have the function's group open, as far as this one may see them, and itself: "1234 (name)".
 	Holders []string
 }
@@ -87,7 +90,7 @@ func (d *Device) hotResetFunction(dependent uapi.PCIDependentDevice, numbered bo
 	}
 	dev, err := d.host.Device(f.Address)
 	if err == nil {
-		f.Group, f.Driver, f.VFIO = dev.Group, dev.Driver, dev.VFIO
+		f.Group, f.Driver, f.VFIO, f.PhysicalFunction = dev.Group, dev.Driver, dev.VFIO, dev.PhysicalFunction
 	}
 	switch {
 	case !numbered:
@@ -198,6 +201,9 @@ func (d *Device) checkHotReset(op string, functions []HotResetFunction, devices 
 		given := slices.ContainsFunc(devices, func(each *Device) bool { return each.address == f.Address })
 		of := fmt.Sprintf("%v of group %d", f.Address, f.Group)
 		switch {
+		case f.PhysicalFunction != nil:
+			causes = append(causes, fmt.Sprintf("%s is a virtual function of %v, which can be reset only alone", of, *f.PhysicalFunction))
+			remedies = append(remedies, fmt.Sprintf("reset it with Reset, or end it: echo 0 > /sys/bus/pci/devices/%v/sriov_numvfs", *f.PhysicalFunction))
 		case !f.VFIO && f.Driver == "":
 			causes = append(causes, of+" has no driver")
 			remedies = append(remedies, fmt.Sprintf("irqbridge bind %v", f.Address))
@@ -221,7 +227,7 @@ func (d *Device) checkHotReset(op string, functions []HotResetFunction, devices 
 	e := d.fault(op, unix.EINVAL)
 	e.Kind = kind
 	e.Cause = fmt.Sprintf("it would reset %s: %s", describe(functions), strings.Join(causes, ", "))
-	e.Remedy = strings.Join(remedies, "; ")
+	e.Remedy = strings.Join(slices.Compact(remedies), "; ")
 	return e
 }
 
@@ -256,6 +262,9 @@ func (d *Device) explainHotReset(op string, err error) error {
 	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EAGAIN):
 		e.Kind = ErrBusy
 		e.Cause, e.Remedy = "an affected device was being used", "try again"
+	case errors.Is(err, unix.ENOTTY):
+		e.Cause = "the reset was made, but the kernel says that not all of it came back in time: dmesg tells what it waited for"
+		e.Remedy = "see whether the device works; if not, close it and bind it again"
 	case errors.Is(err, unix.EPERM):
 		e.Kind = ErrNoIOMMU
 		e.Cause = "an affected function is in no IOMMU group"

@@ -130,6 +130,9 @@ func (k *Kernel) DevicePCIHotReset(fd int, arg []byte) error {
 	for _, g := range all {
 		g.resetByBus()
 	}
+	if all[0].behind.address == addressRootPort {
+		return unix.ENOTTY // QEMU's does not say that its link is up again
+	}
 	return nil
 }
 

@@ -2,7 +2,9 @@ package vfiotest
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -52,7 +54,7 @@ type Machine struct {
 	// Only with MoreDevices, or scripts/vm's --devices more.
 	Vectors  pci.Address // nvme: 2048 MSI-X messages
 	RootPort pci.Address // PCIe root port, bound to pcieport
-	PF       pci.Address // nvme behind the root port: a physical function that can have two virtual ones
+	PF       pci.Address // nvme behind the root port: a physical function that can have two virtual ones, see VirtualFunctions
 
 	CPUs host.CPUSet // the CPUs that threads and interrupts can be placed on
 }
@@ -184,4 +186,54 @@ func (m *Machine) Open(t *testing.T, address pci.Address, opts ...vfio.Option) *
 		}
 	})
 	return d
+}
+
+// VirtualFunctions binds PF to vfio-pci, unless it is, and has it make n virtual functions, which get the same driver; at the
+// end of the test they go again. It skips the test on a machine without that device. QEMU's virtual functions do not answer any more
+// after a reset of their physical function, such as its open and its close make.
+func (m *Machine) VirtualFunctions(t *testing.T, n int) []pci.Address {
+	t.Helper()
+	pf, err := m.Host.Device(m.PF)
+	if err != nil || !m.Real {
+		t.Skip("no virtual functions: in the virtual machine they take --devices more (IRQBRIDGE_VM_DEVICES=more), and the fake has none")
+	}
+	if !pf.VFIO {
+		m.Bind(t, m.PF)
+	}
+	write := func(file string, v int) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(strconv.Itoa(v)), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("/sys/module/vfio_pci/parameters/enable_sriov", 1)
+	number := fmt.Sprintf("/sys/bus/pci/devices/%v/sriov_numvfs", m.PF)
+	write(number, n)
+	t.Cleanup(func() { write(number, 0) })
+	functions := make([]pci.Address, n)
+	for i := range functions {
+		functions[i] = m.PF
+		functions[i].Function += uint8(1 + i)
+		m.awaitNode(t, functions[i])
+	}
+	return functions
+}
+
+// awaitNode waits for the node by which a device that is bound to a VFIO driver is opened.
+func (m *Machine) awaitNode(t *testing.T, a pci.Address) {
+	t.Helper()
+	for deadline := time.Now().Add(bindPatience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		d, err := m.Host.Device(a)
+		if err != nil || !d.VFIO {
+			continue
+		}
+		node := m.Host.DeviceNode(a)
+		if m.Backend == vfio.BackendGroup {
+			node = fmt.Sprintf("/dev/vfio/%d", d.Group)
+		}
+		if _, err := os.Stat(node); err == nil {
+			return
+		}
+	}
+	t.Fatalf("there is no node for %v", a)
 }
