@@ -106,6 +106,10 @@ func (d *device) setINTxEventfd(fd int) error {
 		taken.put()
 		return unix.ENODEV
 	}
+	if f.kernel.withoutINTxMask && len(f.line.handlers) > 0 {
+		taken.put()
+		return unix.EBUSY
+	}
 	d.intx = intx{trigger: taken, masked: d.config.disabled}
 	d.live = uapi.PCIINTxIRQIndex
 	d.intx.handler = f.line.request(fmt.Sprintf("vfio-intx(%v)", f.address), d.handleINTx)
@@ -113,17 +117,25 @@ func (d *device) setINTxEventfd(fd int) error {
 	return nil
 }
 
-// disableINTx ends the use of the line. It stays silent if it was.
+// disableINTx ends the use of the line. The device stays silent if it was.
 func (d *device) disableINTx() {
 	d.intx.unmask.stop()
 	d.function.line.release(d.intx.handler)
+	d.function.line.disabled = false
 	d.intx.trigger.put()
 	d.intx = intx{}
 	d.live = idle
 }
 
-// silence has the device keep its line silent, or lets it speak.
+// silence has the device keep its line silent, or lets it speak. Without the bit for it, that is up to the line's interrupt.
 func (d *device) silence(on bool) {
+	if d.function.kernel.withoutINTxMask {
+		if d.live == uapi.PCIINTxIRQIndex {
+			d.function.line.disabled = on
+			d.function.evaluateLine()
+		}
+		return
+	}
 	if on {
 		d.function.changeCommand(pci.CommandINTxDisable, 0)
 	} else {
@@ -152,7 +164,7 @@ func (d *device) unmaskINTx() {
 	if !d.intx.masked || d.config.disabled {
 		return
 	}
-	if d.function.asserted {
+	if d.function.asserted && !d.function.kernel.withoutINTxMask {
 		d.signalINTx()
 		return
 	}

@@ -1,6 +1,7 @@
 package vfiotest_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -231,22 +232,29 @@ func TestINTxSwap(t *testing.T) {
 	})
 }
 
+// openNeighbour opens another device of the group, in the same address space.
+func (r *raw) openNeighbour(a pci.Address) *raw {
+	r.t.Helper()
+	two := newRaw(r.t, r.m, a)
+	var err error
+	if r.m.Backend == vfio.BackendIOMMUFD {
+		two.device = openNode(r.t, r.m, a)
+		_, err = two.bind(r.container)
+		require.NoError(r.t, err)
+		err = two.attach(&r.ioas)
+	} else {
+		two.device, err = r.k.GroupGetDeviceFD(r.group, a.String())
+	}
+	require.NoError(r.t, err)
+	return two
+}
+
 // Two devices behind a bridge share a wire. The kernel asks each of them.
 func TestINTxShared(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
 		m.Bind(t, m.BridgeE1000)
-		one, two := openRaw(t, m, m.BridgeEDU), newRaw(t, m, m.BridgeE1000)
-		var err error
-		if m.Backend == vfio.BackendIOMMUFD { // in one iommufd and one address space
-			two.device = openNode(t, m, m.BridgeE1000)
-			_, err = two.bind(one.container)
-			require.NoError(t, err)
-			err = two.attach(&one.ioas)
-		} else {
-			two.device, err = m.Kernel.GroupGetDeviceFD(one.group, m.BridgeE1000.String())
-		}
-		require.NoError(t, err)
-
+		one := openRaw(t, m, m.BridgeEDU)
+		two := one.openNeighbour(m.BridgeE1000)
 		e1, e2 := newEvent(t), newEvent(t)
 		one.enable(intx, 0, e1.fd)
 		two.enable(intx, 0, e2.fd)
@@ -270,4 +278,51 @@ func TestINTxShared(t *testing.T) {
 		e1.quiet(m, "served")
 		e2.quiet(m, "served")
 	})
+}
+
+// A device whose COMMAND.INTxDisable cannot be relied on is masked at the interrupt controller, and so is alone on its line. In
+// the virtual machine it takes IRQBRIDGE_VM_APPEND=vfio_pci.nointxmask=1, with which vfio-pci relies on none.
+func TestINTxWithoutMaskBit(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		arguments, err := (&raw{t: t, m: m}).readFile("/proc/cmdline")
+		if m.Real && (err != nil || !strings.Contains(arguments, "nointxmask=1")) {
+			t.Skip("here vfio-pci uses the bit")
+		}
+		r, e := openINTx(t, m)
+		unmasked := func(why string) {
+			t.Helper()
+			assert.Zero(t, r.physical(command)&uint16(pci.CommandINTxDisable), why)
+		}
+		r.write(eduRaise, 1)
+		assert.Equal(t, uint64(1), e.await())
+		unmasked("it is masked elsewhere")
+		r.write(eduRaise, 2)
+		e.quiet(m, "masked")
+		r.unmask()
+		assert.Equal(t, uint64(1), e.await(), "unmasked while asserted")
+		r.write(eduAck, 3)
+		r.unmask()
+		e.quiet(m, "the cause is cleared")
+		r.must(none|mask, intx, 0, 1, nil)
+		unmasked("by the user, too")
+		r.write(eduRaise, 1)
+		e.quiet(m, "masked by the user")
+		r.unmask()
+		assert.Equal(t, uint64(1), e.await())
+		r.write(eduAck, 1)
+		r.unmask()
+		r.disable(intx)
+
+		m.Bind(t, m.BridgeE1000)
+		one := openRaw(t, m, m.BridgeEDU)
+		one.write(eduAck, 0xffffffff)
+		two := one.openNeighbour(m.BridgeE1000)
+		one.enable(intx, 0, e.fd)
+		two.fails(unix.EBUSY, fds|trigger, intx, 0, 1, fdData(e.fd))
+		assert.Equal(t, "idle", indexNames[two.live()])
+		one.disable(intx)
+		two.enable(intx, 0, e.fd)
+		one.fails(unix.EBUSY, fds|trigger, intx, 0, 1, fdData(e.fd))
+		two.disable(intx)
+	}, vfiotest.WithoutINTxMask())
 }

@@ -29,6 +29,7 @@ type irq struct {
 	affinity host.CPUSet
 	cpu      int // where the next interrupt arrives: the effective affinity
 	moved    int // where the one after it arrives
+	disabled bool
 }
 
 // handler is one action of an irq. run tells whether the interrupt was its device's.
@@ -91,7 +92,7 @@ func (i *irq) release(h *handler) {
 // deliver is one interrupt: it counts on the CPU where it arrives, and runs the handlers. It tells whether any of them
 // took it.
 func (i *irq) deliver() bool {
-	if len(i.handlers) == 0 {
+	if len(i.handlers) == 0 || i.disabled {
 		return false
 	}
 	i.counts[i.cpu]++

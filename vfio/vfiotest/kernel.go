@@ -52,6 +52,10 @@ func WithoutInterruptRemapping() Option { return func(k *Kernel) { k.withoutRema
 // UnsafeInterrupts is vfio_iommu_type1's module parameter allow_unsafe_interrupts=1.
 func UnsafeInterrupts() Option { return func(k *Kernel) { k.unsafeInterrupts = true } }
 
+// WithoutINTxMask is vfio_pci's module parameter nointxmask=1: lines are masked at the interrupt controller, not by
+// COMMAND.INTxDisable, as those of devices are that have no such bit that works. A line can then not be shared (EBUSY).
+func WithoutINTxMask() Option { return func(k *Kernel) { k.withoutINTxMask = true } }
+
 // VectorLimit makes a host that has only n interrupt vectors, 1 or more, for the MSI or MSI-X messages of a device.
 func VectorLimit(n int) Option { return func(k *Kernel) { k.vectorLimit = n } }
 
@@ -92,6 +96,7 @@ type Kernel struct {
 	withoutIOMMU     bool
 	withoutRemapping bool
 	unsafeInterrupts bool
+	withoutINTxMask  bool
 	vectorLimit      int // 0: none
 	armedLimit       int // 0: none
 	moreDevices      bool
