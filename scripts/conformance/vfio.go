@@ -53,8 +53,52 @@ func reportVFIO(names []string, stdout, stderr io.Writer) error {
 			failed = append(failed, fmt.Errorf("%s.txt is recorded, and no test compares it", f.name))
 		}
 	}
-	_, err = io.WriteString(stdout, vfioTable(files, columns, held)+vfioDifferences(files))
+	tests, err := readLines(recorded + "/selftests.txt")
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(stdout, vfioTable(files, columns, held)+vfioDifferences(files)+selftests(tests))
 	return errors.Join(append(failed, err)...)
+}
+
+// selftests counts the kernel's own selftests, each in every variant, and those that have a counterpart: a case that has one, in
+// a variant that has one. The file itself says what is in it.
+func selftests(lines []string) string {
+	variants, covered := map[string]int{"-": 1}, map[string]int{"-": 1}
+	none := func(counterpart string) bool { return strings.HasPrefix(counterpart, "none: ") }
+	for _, line := range lines {
+		if f := strings.SplitN(line, " ", 4); f[0] == "variant" {
+			variants[f[1]]++
+			if !none(f[3]) {
+				covered[f[1]]++
+			}
+		}
+	}
+	all, have := 0, 0
+	var missing []string
+	for _, line := range lines {
+		f := strings.SplitN(line, " ", 5)
+		if f[0] != "case" {
+			continue
+		}
+		n, m := 1, 1
+		for set := range strings.SplitSeq(f[3], ",") {
+			n, m = n*variants[set], m*covered[set]
+		}
+		all += n
+		if none(f[4]) {
+			missing = append(missing, fmt.Sprintf("  %s: %s\n", f[2], strings.TrimPrefix(f[4], "none: ")))
+			continue
+		}
+		have += m
+	}
+	for _, line := range lines {
+		if f := strings.SplitN(line, " ", 4); f[0] == "variant" && none(f[3]) {
+			missing = append(missing, fmt.Sprintf("  %s: %s\n", f[2], strings.TrimPrefix(f[3], "none: ")))
+		}
+	}
+	return fmt.Sprintf("\nThe kernel's own selftests of VFIO are %d cases with their variants; %d have a counterpart here. Without:\n%s",
+		all, have, strings.Join(missing, ""))
 }
 
 // vfioMachines are those of a backend on which the suite of vfio/vfiotest runs: there is a fake more.

@@ -63,6 +63,21 @@ setirqs-x
 	assert.ErrorContains(t, err, "nothing in")
 }
 
+func TestSelftestsAreCounted(t *testing.T) {
+	assert.Equal(t, `
+The kernel's own selftests of VFIO are 9 cases with their variants; 3 have a counterpart here. Without:
+  c: not yet
+  two: why
+`, selftests(strings.Split(`# a comment
+case p a - TestA
+case p b mode,page TestB/x
+case p c mode,page none: not yet
+variant mode one one
+variant mode two none: why
+variant page small small
+variant page large large`, "\n")))
+}
+
 func TestElide(t *testing.T) {
 	same := strings.Repeat("a", 60)
 	x, y := elide("short", "other")
