@@ -105,7 +105,14 @@ func TestEDUDriver(t *testing.T) {
 			}
 		}
 		d.start()
-		defer d.stop()
+		defer func() {
+			// edu has no reset: the engine's registers are left as they are after boot, the command's by a transfer that has no bit set.
+			d.move(iova, eduBuffer, 8, 0)
+			for _, register := range []int{eduSource, eduDestination, eduCount} {
+				assert.NoError(t, d.registers().Store64(register, 0))
+			}
+			d.stop()
+		}()
 
 		t.Run("init_remove", func(t *testing.T) {
 			for range 10 {

@@ -40,9 +40,11 @@ func TestMSI(t *testing.T) {
 			r.write(eduRaise, 1)
 			assert.Equal(t, uint64(1), e.await())
 		}
-		r.write(eduRaise, 1)
-		r.write(eduRaise, 1)
-		require.Eventually(t, func() bool { return r.total(pci.KindMSI, 0) == 5 }, patience, tick)
+		for range 2 { // one after the other: messages that meet on their way are one interrupt
+			before := r.total(pci.KindMSI, 0)
+			r.write(eduRaise, 1)
+			require.Eventually(t, func() bool { return r.total(pci.KindMSI, 0) == before+1 }, patience, tick)
+		}
 		assert.Equal(t, uint64(2), e.await(), "what nobody has read adds up")
 		assert.Zero(t, r.config(status, 2)&statusInterrupt, "the line is not used")
 		r.write(eduAck, 1)
