@@ -8,7 +8,7 @@
 // [Kernel] stands at the boundary of package vfio and the kernel, one method per system call, and at the boundary of package host
 // and the operating system, one method per file operation; so everything above runs unchanged. Eventfds are real, and
 // so are threads and CPUs: only what lies on the kernel's side of a VFIO file descriptor is made up. It can be told to
-// fail any call, to run out of vectors, to be without an IOMMU, to lose a device.
+// fail any call, to run out of vectors, to be without an IOMMU, to lose a device, to interrupt without a cause or late.
 //
 // # One test body for the fake and the real kernel
 //
@@ -27,7 +27,9 @@
 //	CGO_ENABLED=0 go test -exec "$PWD/scripts/vm/exec" ./vfio/vfiotest/
 //
 // and a difference is an error in the fake. Where a test tries so much that nobody wants to write the answers down, they
-// were recorded from the real kernels, in testdata; helpers_test.go says how to record them again.
+// were recorded from the real kernels, in testdata; helpers_test.go says how to record them again. "go run ./scripts/conformance
+// vfio" counts them and lists where the kernels differ. testdata/selftests.txt names the counterparts of the kernel's own
+// selftests.
 //
 // # What differs
 //
@@ -35,7 +37,7 @@
 // where. A kernel of the newest version can be built with iommufd, as the virtual machine's kernel "own" is and the fake
 // with [WithIOMMUFD]: it differs in what it has beside, so that devices are opened in one way more. From the virtual machine the fake differs where QEMU does from hardware: the timers that hold e1000e's
 // interrupts apart do not run, hence nothing comes late or twice; a line that was asserted before its interrupt was
-// first requested is heard.
+// first requested is heard. Devices reach memory only: a mapping of a BAR has no address that another device could be given.
 //
 // The devices' configuration spaces in devices are those of the virtual machine.
 package vfiotest
