@@ -243,6 +243,7 @@ func vfioTable(files []golden, columns []string, held map[string]map[string]bool
 	b.WriteString(`A cell is what one request was answered with in one state of the device; outside of setirqs, it is a line.
 In setirqs, requests that are not recorded are EINVAL in every state, and compared, too.
 own is the newest kernel in a build of our own, which answers as newest does and has iommufd.
+"more" is compared on real kernels where there are more devices (IRQBRIDGE_VM_DEVICES=more).
 `)
 	return b.String()
 }
