@@ -106,16 +106,12 @@ func (c container) mapDMA(iova uint64, memory uapi.Memory, access dmaAccess) err
 	if access&deviceWrites != 0 {
 		m.Flags |= uapi.DMAMapWrite
 	}
-	arg := make([]byte, m.Argsz)
-	uapi.Put(arg, m)
-	return c.kernel.IOMMUMapDMA(c.fd, arg)
+	return c.kernel.IOMMUMapDMA(c.fd, argument(m))
 }
 
 func (c container) unmapDMA(iova, size uint64) error {
 	u := uapi.IOMMUDMAUnmap{Argsz: uint32(uapi.Size[uapi.IOMMUDMAUnmap]()), Iova: iova, Size: size}
-	arg := make([]byte, u.Argsz)
-	uapi.Put(arg, u)
-	return c.kernel.IOMMUUnmapDMA(c.fd, arg)
+	return c.kernel.IOMMUUnmapDMA(c.fd, argument(u))
 }
 
 func (c container) explainMap(e *OpError, size uint64) {

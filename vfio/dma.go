@@ -45,7 +45,6 @@ const closed = math.MinInt64
 // dmaBuffers is the part of a device that is about DMA.
 type dmaBuffers struct {
 	mu      sync.Mutex // taken after life; not held while the kernel maps
-	limits  *dmaLimits // nil until they were asked for
 	iovas   iovaAllocator
 	buffers []*DMA
 }
@@ -84,41 +83,40 @@ func ToDevice() DMAOption { return func(o *dmaOptions) { o.access = deviceReads 
 // FromDevice lets the device write the buffer and not read it. Not every IOMMU can tell the two apart.
 func FromDevice() DMAOption { return func(o *dmaOptions) { o.access = deviceWrites } }
 
-// IOVARanges returns the I/O virtual addresses that memory can be mapped at, as the kernel tells them. Those that
-// the platform uses itself, such as the window that messages are written to, are not among them.
+// IOVARanges returns the I/O virtual addresses that memory can be mapped at, as the kernel tells them; after Close, as it told
+// last. Those that the platform uses itself, such as the window that messages are written to, are not among them.
 func (d *Device) IOVARanges() ([]IOVARange, error) {
 	const op = "describe the IOMMU"
 	d.life.RLock()
 	defer d.life.RUnlock()
 	d.dma.mu.Lock()
 	defer d.dma.mu.Unlock()
-	l, err := d.dmaLimits(op)
-	if err != nil {
-		return nil, err
+	if !d.closed || d.dma.iovas.allowed == nil {
+		if _, err := d.dmaLimits(op); err != nil {
+			return nil, err
+		}
 	}
-	return slices.Clone(l.ranges), nil
+	return slices.Clone(d.dma.iovas.allowed), nil
 }
 
-// dmaLimits asks what can be mapped, once. The caller holds life and dma.mu.
-func (d *Device) dmaLimits(op string) (*dmaLimits, error) {
-	if d.dma.limits != nil {
-		return d.dma.limits, nil
-	}
+// dmaLimits asks what can be mapped. That is asked anew each time: a device that has come to see the same address space
+// (WithIOMMUFD) may have addresses of its own that cannot be. The caller holds life and dma.mu.
+func (d *Device) dmaLimits(op string) (dmaLimits, error) {
 	if d.closed {
-		return nil, d.fault(op, os.ErrClosed)
+		return dmaLimits{}, d.fault(op, os.ErrClosed)
 	}
 	l, err := d.space.limits()
 	if err != nil {
-		return nil, d.fault(op, err)
+		return dmaLimits{}, d.fault(op, err)
 	}
-	d.dma.limits = &l
 	d.dma.iovas.allowed = l.ranges
-	return d.dma.limits, nil
+	return l, nil
 }
 
 // AllocDMA allocates size bytes, rounded up to whole pages and zeroed, and maps them for the device, which may read and write
-// them unless an option says otherwise. The address is the lowest free one; a page is left free between buffers, so that the
-// IOMMU stops a device that runs over the end of one.
+// them unless an option says otherwise. The address is the lowest free one; a page is left free between the device's buffers, so
+// that the IOMMU stops it when it runs over the end of one. Where another device sees the same address space (WithIOMMUFD), it
+// is a free one, not always the lowest, and may be next to the other's memory.
 //
 // The device reaches the memory while bus mastering is on, see SetBusMaster. A device without an address that fits, or a
 // host that does not let the process lock so much memory (ENOMEM), is an *OpError with cause and remedy.
@@ -151,7 +149,7 @@ func (d *Device) AllocDMA(size int, opts ...DMAOption) (*DMA, error) {
 	o.last = math.MaxUint64 >> (64 - o.bits)
 	length := (size + int(page) - 1) &^ (int(page) - 1)
 
-	iova, err := d.reserveIOVA(op, uint64(length), &o)
+	iova, err := d.reserveIOVA(op, 0, uint64(length), &o)
 	if err != nil {
 		return nil, err
 	}
@@ -160,25 +158,44 @@ func (d *Device) AllocDMA(size int, opts ...DMAOption) (*DMA, error) {
 		d.freeIOVA(iova)
 		return nil, d.explainAllocate(op, &o, err)
 	}
-	err = d.space.mapDMA(iova.First, memory, o.access)
-	for !o.fixed && errors.Is(err, unix.EEXIST) {
-		// A device that sees the same address space (WithIOMMUFD) has memory there. It stays reserved here for good.
-		if iova, err = d.reserveIOVA(op, uint64(length), &o); err != nil {
-			return nil, errors.Join(err, memory.Unmap())
-		}
-		err = d.space.mapDMA(iova.First, memory, o.access)
-	}
+	iova, err = d.mapDMA(op, iova, memory, &o)
 	if err != nil {
-		d.freeIOVA(iova)
-		e := d.fault(op, err)
-		d.space.explainMap(e, uint64(length))
-		return nil, errors.Join(e, memory.Unmap())
+		return nil, errors.Join(err, memory.Unmap())
 	}
 	b := &DMA{device: d, iova: iova, memory: memory}
 	d.dma.mu.Lock()
 	defer d.dma.mu.Unlock()
 	d.dma.buffers = append(d.dma.buffers, b)
 	return b, nil
+}
+
+// mapDMA maps memory at iova, which is reserved. When another device has memory there, which only the kernel knows, it looks
+// further on. The steps double, so that a lot of memory takes few calls; when they lead out of the addresses, it goes on from
+// where it was with small ones.
+func (d *Device) mapDMA(op string, iova IOVARange, memory uapi.Memory, o *dmaOptions) (IOVARange, error) {
+	length := uint64(memory.Len())
+	for step := length; ; step = 2 * min(step, math.MaxUint64/2) {
+		err := d.space.mapDMA(iova.First, memory, o.access)
+		if err == nil {
+			return iova, nil
+		}
+		d.freeIOVA(iova)
+		if o.fixed || !errors.Is(err, unix.EEXIST) {
+			e := d.fault(op, err)
+			d.space.explainMap(e, length)
+			return iova, e
+		}
+		tried := iova.First
+		beyond := func() uint64 { return tried + min(step, math.MaxUint64-tried) }
+		iova, err = d.reserveIOVA(op, beyond(), length, o)
+		if err != nil && step > length {
+			step = length
+			iova, err = d.reserveIOVA(op, beyond(), length, o)
+		}
+		if err != nil {
+			return iova, err
+		}
+	}
 }
 
 // dmaPage is the size of the pages of a buffer: the process' or the IOMMU's smallest, whichever is larger, or huge ones.
@@ -202,16 +219,19 @@ func (d *Device) dmaPage(op string, o *dmaOptions) (uint64, error) {
 	return uint64(o.hugePage), nil
 }
 
-// reserveIOVA finds the addresses of a buffer.
-func (d *Device) reserveIOVA(op string, length uint64, o *dmaOptions) (IOVARange, error) {
+// reserveIOVA finds the addresses of a buffer, at from or later unless they are given.
+func (d *Device) reserveIOVA(op string, from, length uint64, o *dmaOptions) (IOVARange, error) {
 	d.dma.mu.Lock()
 	defer d.dma.mu.Unlock()
 	iovas := &d.dma.iovas
 	if !o.fixed {
-		r, ok := iovas.reserve(length, o.align, uint64(os.Getpagesize()), o.last)
+		r, ok := iovas.reserve(length, o.align, uint64(os.Getpagesize()), IOVARange{First: from, Last: o.last})
 		if !ok {
 			e := d.fault(op, unix.ENOSPC)
 			e.Cause = fmt.Sprintf("no %d bytes are free at a multiple of 0x%x, up to 0x%x, of %v", length, o.align, o.last, iovas.allowed)
+			if from > 0 {
+				e.Cause += "; another device that sees the same address space has memory there"
+			}
 			e.Remedy = "close buffers, or use smaller ones"
 			return r, e
 		}

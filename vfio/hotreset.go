@@ -51,11 +51,14 @@ func (d *Device) HotResetInfo() ([]HotResetFunction, error) {
 	return functions, err
 }
 
+// hotResetInfoTries is how often the kernel is asked while functions come and go.
+const hotResetInfoTries = 10
+
 // hotResetInfo is HotResetInfo without the holders, for who holds life.
 func (d *Device) hotResetInfo(op string) ([]HotResetFunction, error) {
 	header, each := uapi.Size[uapi.PCIHotResetInfo](), uapi.Size[uapi.PCIDependentDevice]()
 	arg := make([]byte, header)
-	for {
+	for tries := 1; ; tries++ {
 		uapi.Put(arg, uapi.PCIHotResetInfo{Argsz: uint32(len(arg))})
 		err := d.kernel.DeviceGetPCIHotResetInfo(d.fd, arg)
 		info := uapi.Take[uapi.PCIHotResetInfo](arg)
@@ -64,7 +67,7 @@ func (d *Device) hotResetInfo(op string) ([]HotResetFunction, error) {
 		case errors.Is(err, unix.ENOSPC) && need > len(arg) && need <= maxInfoSize:
 			arg = make([]byte, need)
 			continue
-		case errors.Is(err, unix.EAGAIN): // a function came meanwhile
+		case errors.Is(err, unix.EAGAIN) && tries < hotResetInfoTries: // a function came meanwhile
 			arg = make([]byte, header)
 			continue
 		case err != nil:

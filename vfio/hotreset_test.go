@@ -155,6 +155,13 @@ func TestHotResetFails(t *testing.T) {
 	other.Bind(t, other.BridgeE1000)
 	twin := other.Open(t, other.BridgeEDU)
 	require.ErrorIs(t, d.HotReset(twin), unix.EINVAL)
+
+	for range 100 {
+		m.Fake.Fail("DeviceGetPCIHotResetInfo", unix.EAGAIN, 1)
+	}
+	err = d.HotReset()
+	require.ErrorIs(t, err, unix.EAGAIN, "not for ever")
+	require.ErrorIs(t, err, vfio.ErrBusy)
 }
 
 // hotResetting calls during while the kernel resets.

@@ -53,12 +53,12 @@ func (a *iovaAllocator) take(r IOVARange) (inTheWay IOVARange, ok bool) {
 }
 
 // reserve finds and reserves the lowest free range of size bytes that starts at a multiple of align, a power of two, and
-// does not go beyond last. Address 0, which many a device takes for none, is not given. gap bytes before and behind the
+// lies within the given one. Address 0, which many a device takes for none, is not given. gap bytes before and behind the
 // range are free, too, so that the IOMMU stops a device that runs over the end of a buffer.
-func (a *iovaAllocator) reserve(size, align, gap, last uint64) (IOVARange, bool) {
+func (a *iovaAllocator) reserve(size, align, gap uint64, within IOVARange) (IOVARange, bool) {
 	for _, allowed := range a.allowed {
-		end := min(allowed.Last, last)
-		first, ok := alignUp(max(allowed.First, 1), align)
+		end := min(allowed.Last, within.Last)
+		first, ok := alignUp(max(allowed.First, within.First, 1), align)
 		for ok && first <= end && size-1 <= end-first {
 			r := IOVARange{First: first, Last: first + size - 1}
 			wide := r.widened(gap)
