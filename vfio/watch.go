@@ -120,11 +120,12 @@ func (d *Device) requested() {
 	}
 }
 
-// reported is called when an error of the device was reported.
+// reported is called when an error of the device was reported. Who sets a handler after Err has told of an error is not
+// called for that one.
 func (d *Device) reported() {
-	d.faulted.Store(true)
 	d.mu.Lock()
 	f := d.onError
+	d.faulted.Store(true)
 	d.mu.Unlock()
 	if f != nil {
 		f()
