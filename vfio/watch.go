@@ -120,8 +120,8 @@ func (d *Device) requested() {
 	}
 }
 
-// reported is called when an error of the device was reported. Who sets a handler after Err has told of an error is not
-// called for that one.
+// reported is called when an error of the device was reported. A handler that was set after Err has told of the error is not
+// called for it.
 func (d *Device) reported() {
 	d.mu.Lock()
 	f := d.onError
