@@ -17,6 +17,9 @@ const (
 	offsetBARs    = 0x10 // PCI_BASE_ADDRESS_0
 )
 
+// maxConfigSize is the size of configuration space with the extended part, PCI_CFG_SPACE_EXP_SIZE.
+const maxConfigSize = 4096
+
 // Config returns the whole configuration space as VFIO shows it: 256 bytes, or 4096 for PCI Express.
 //
 // VFIO virtualises parts of it. BARs and the interrupt line are the kernel's idea; of MSI the control register, address

@@ -340,15 +340,16 @@ func (b *DMA) leave() {
 	}
 }
 
-// fault is an OpError about an access.
+// fault is an OpError about an access, which is one of memory: the device has no part in it, and is not looked at.
 func (b *DMA) fault(verb string, off, width int, err error) error {
-	e := b.device.fault(fmt.Sprintf("%s %d bytes at 0x%x of DMA buffer %v", verb, width, off, b.iova), err)
-	if !errors.Is(err, unix.EINVAL) {
-		return e
-	}
-	if off < 0 || off > b.Size()-width {
+	e := b.device.opError(fmt.Sprintf("%s %d bytes at 0x%x of DMA buffer %v", verb, width, off, b.iova), err)
+	switch {
+	case errors.Is(err, unix.EFAULT):
+		e.Cause, e.Remedy = "the host's memory has failed", "see the end of dmesg; close the buffer"
+	case !errors.Is(err, unix.EINVAL):
+	case off < 0 || off > b.Size()-width:
 		e.Cause = fmt.Sprintf("the buffer has 0x%x bytes", b.Size())
-	} else {
+	default:
 		e.Cause = fmt.Sprintf("the offset is not a multiple of %d", width)
 	}
 	return e

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/irqbridge/irqbridge/vfio"
+	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
 	"github.com/irqbridge/irqbridge/vfio/vfiotest"
 )
 
@@ -301,6 +302,41 @@ func TestAllocDMAFailures(t *testing.T) {
 	assert.ErrorIs(t, d.Close(), unix.EIO)
 	_, err = b.Load8(0)
 	assert.ErrorIs(t, err, os.ErrClosed)
+}
+
+// failing is the fake with memory that does not answer.
+type failing struct {
+	*vfiotest.Kernel
+	looked int // calls of Pread
+}
+
+type failedMemory struct{ uapi.Memory }
+
+func (k *failing) Allocate(length, hugePage int) (uapi.Memory, error) {
+	m, err := k.Kernel.Allocate(length, hugePage)
+	return failedMemory{m}, err
+}
+
+func (k *failing) Pread(fd int, p []byte, offset int64) (int, error) {
+	k.looked++
+	return k.Kernel.Pread(fd, p, offset)
+}
+
+func (failedMemory) Load32(int) (uint32, error) { return 0, unix.EFAULT }
+
+// Memory that fails is no matter of the device, which may be closed meanwhile: it is not looked at.
+func TestMemoryFails(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	k := &failing{Kernel: m.Fake}
+	m.Kernel = k
+	b, err := m.Open(t, m.EDU).AllocDMA(4096)
+	require.NoError(t, err)
+	k.looked = 0
+	_, err = b.Load32(8)
+	require.ErrorIs(t, err, unix.EFAULT)
+	require.EqualError(t, err, "0000:00:04.0: load 4 bytes at 0x8 of DMA buffer 0x1000-0x1fff: bad address: the host's memory has failed; "+
+		"see the end of dmesg; close the buffer")
+	assert.Zero(t, k.looked)
 }
 
 // The limit of locked memory is said, with what is locked and what is needed.

@@ -98,12 +98,18 @@ func (e *FewerVectorsError) Error() string {
 	return fmt.Sprintf("the host has %d of the %d vectors asked for, and enabled none", e.Available, e.Requested)
 }
 
-// fault is an OpError that is not about interrupts. It says why the device is closed, and when it has gone.
-func (d *Device) fault(op string, err error) *OpError {
+// opError is an OpError that is not about interrupts. It says why the device is closed.
+func (d *Device) opError(op string, err error) *OpError {
 	if err == os.ErrClosed && d.released.Load() { //nolint:errorlint // what this package says itself
 		err = ErrReleased
 	}
-	e := &OpError{Op: op, Address: d.address, Index: NoIndex, Vector: -1, Err: err}
+	return &OpError{Op: op, Address: d.address, Index: NoIndex, Vector: -1, Err: err}
+}
+
+// fault is opError for what the device was asked for. It says when the device has gone, for which the caller holds life if the
+// kernel was asked.
+func (d *Device) fault(op string, err error) *OpError {
+	e := d.opError(op, err)
 	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EIO) || errors.Is(err, unix.EFAULT) {
 		d.explainGone(e)
 	}

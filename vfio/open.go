@@ -144,6 +144,11 @@ func (d *Device) query() error {
 		}
 		d.regions[i] = r
 	}
+	if size := d.regions[uapi.PCIConfigRegionIndex].Size; size > maxConfigSize {
+		e := d.fault("describe the device", ErrNotSupported)
+		e.Cause = fmt.Sprintf("VFIO presents 0x%x bytes of configuration space", size)
+		return e
+	}
 	for i := range d.irqs {
 		d.irqs[i].Index = IRQIndex(i)
 		if i >= int(info.NumIRQs) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/irqbridge/irqbridge/pci"
 	"github.com/irqbridge/irqbridge/vfio"
+	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
 	"github.com/irqbridge/irqbridge/vfio/vfiotest"
 )
 
@@ -281,6 +282,28 @@ func TestOpenWhatIsNotPCI(t *testing.T) {
 	before := openFiles(t)
 	_, err := vfio.Open(m.EDU, vfio.OnKernel(notPCI{m.Fake}))
 	require.ErrorIs(t, err, vfio.ErrNotSupported)
+	assert.Equal(t, before, openFiles(t))
+}
+
+// wideConfig is the fake with devices whose configuration space is larger than there can be.
+type wideConfig struct{ *vfiotest.Kernel }
+
+func (k wideConfig) DeviceGetRegionInfo(device int, arg []byte) error {
+	err := k.Kernel.DeviceGetRegionInfo(device, arg)
+	if info := uapi.Take[uapi.RegionInfo](arg); info.Index == uapi.PCIConfigRegionIndex {
+		info.Size = 1 << 63
+		uapi.Put(arg, info)
+	}
+	return err
+}
+
+func TestOpenWithConfigSpaceThatCannotBe(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	m.Bind(t, m.EDU)
+	before := openFiles(t)
+	_, err := vfio.Open(m.EDU, vfio.OnKernel(wideConfig{m.Fake}))
+	require.ErrorIs(t, err, vfio.ErrNotSupported)
+	require.ErrorContains(t, err, "0x8000000000000000 bytes of configuration space")
 	assert.Equal(t, before, openFiles(t))
 }
 
