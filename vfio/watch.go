@@ -124,6 +124,7 @@ func (d *Device) requested() {
 // called for it.
 func (d *Device) reported() {
 	d.mu.Lock()
+	d.faulted.Store(true) // under the lock: who saw it and then sets a handler hears of the next report only
 	f := d.onError
 	d.faulted.Store(true)
 	d.mu.Unlock()

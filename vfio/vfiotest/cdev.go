@@ -99,7 +99,9 @@ func (k *Kernel) DeviceBindIOMMUFD(fd int, arg []byte, token *[16]byte) error {
 		return unix.EBUSY
 	case f.device != nil:
 		return unix.EINVAL
-	case bind.Flags&uapi.DeviceBindFlagToken != 0: // none of these devices has use for one
+	case bind.Flags&uapi.DeviceBindFlagToken != 0 && token == nil:
+		return unix.EFAULT
+	case bind.Flags&uapi.DeviceBindFlagToken != 0 && !fn.physical:
 		return unix.EINVAL
 	case !ok && !open(int(bind.Iommufd)):
 		return unix.EBADF

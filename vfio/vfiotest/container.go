@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/irqbridge/irqbridge/vfio"
 	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
 )
 
@@ -357,19 +358,34 @@ func (k *Kernel) GroupGetDeviceFD(fd int, name string) (int, error) {
 	return deviceFD, nil
 }
 
-// find returns the member that a name means, which may be followed by a VF token: none of these devices has use for one.
+// find returns the member that a name means, which may be followed by a VF token.
 func (g *group) find(name string) (*function, error) {
 	for _, f := range g.members {
 		rest, ok := strings.CutPrefix(name, f.address.String())
-		if !ok || f.gone || f.driver == nil || !f.driver.vfio {
+		if !ok || f.gone || f.driver == nil || !f.driver.vfio || rest != "" && rest[0] != ' ' {
 			continue
 		}
-		switch {
-		case rest == "" || rest == " ":
-			return f, nil
-		case rest[0] == ' ':
-			return nil, unix.EINVAL
+		given, err := hasToken(rest)
+		if err == nil && given && !f.physical {
+			err = unix.EINVAL
 		}
+		return f, err
 	}
 	return nil, unix.ENODEV
+}
+
+// hasToken tells whether what follows a name is a VF token.
+func hasToken(options string) (given bool, err error) {
+	for options = strings.TrimLeft(options, " "); options != ""; options = strings.TrimLeft(options, " ") {
+		const length = 36 // of a UUID's text
+		text, ok := strings.CutPrefix(options, "vf_token=")
+		if !ok || given || len(text) < length {
+			return false, unix.EINVAL
+		}
+		if _, err := vfio.ParseVFToken(text[:length]); err != nil {
+			return false, unix.EINVAL
+		}
+		given, options = true, text[length:]
+	}
+	return given, nil
 }

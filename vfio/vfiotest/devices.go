@@ -127,6 +127,7 @@ func (k *Kernel) newFunction(dump pci.Dump) *function {
 	f.config = make([]byte, size)
 	copy(f.config, dump.Config)
 	for _, c := range decoded.ExtendedCapabilities {
+		f.physical = f.physical || c.ID == pci.ExtCapSRIOV
 		if c.ID == pci.ExtCapAER && k.version == V6_1 {
 			f.config[c.Offset+aerCorrectableMask+1] |= 0x20 // advisory non-fatal errors, which newer kernels unmask
 		}

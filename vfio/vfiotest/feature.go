@@ -10,10 +10,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/irqbridge/irqbridge/vfio"
 	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
 )
 
-// DeviceFeature knows low power and the export of BARs, which is younger than Linux 6.1.
+// DeviceFeature knows VF tokens, low power and the export of BARs, which is younger than Linux 6.1.
 func (k *Kernel) DeviceFeature(fd int, arg []byte) (int, error) {
 	f, err := enterFile[*deviceFile](k, "DeviceFeature", fd)
 	defer k.mu.Unlock()
@@ -47,6 +48,10 @@ func (k *Kernel) DeviceFeature(fd int, arg []byte) (int, error) {
 	}
 	d := f.device
 	switch flags & uapi.FeatureMask {
+	case uapi.FeaturePCIVFToken:
+		if d.function.physical {
+			return do(uapi.FeatureSet, len(vfio.VFToken{}), func() (int, error) { return 0, nil })
+		}
 	case uapi.FeatureLowPowerEntry:
 		return do(uapi.FeatureSet, 0, func() (int, error) { return 0, d.enterLowPower(nil) })
 	case uapi.FeatureLowPowerEntryWakes:

@@ -44,6 +44,7 @@ type function struct {
 	msi      *pci.MSI  // of Offset, Messages and the like only; nil without
 	msix     *pci.MSIX // the same
 	table    []entry   // of MSI-X
+	physical bool      // an SR-IOV physical function: a VF token can be set. It has no virtual functions that would want it
 	underWay *[]func() // has the messages arrive that are held back; nil while none are
 
 	pin      uint8 // 1 to 4 for INTA to INTD; 0 without a line

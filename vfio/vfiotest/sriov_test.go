@@ -97,34 +97,75 @@ func pfOpens(t *testing.T, m *vfiotest.Machine, mode iommuMode, pf *raw, token *
 	return err
 }
 
-// A token for what has no use for one, and what FEATURE says to one.
-func TestVFTokenIsRefused(t *testing.T) {
-	inEachMode(t, func(t *testing.T, m *vfiotest.Machine, mode iommuMode) {
+// A token for what has no use for one, and for a physical function.
+func TestVFTokenOfDevice(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		mode := iommuModes[1]
+		if m.Backend == vfio.BackendIOMMUFD {
+			mode = iommuModes[2]
+		}
+		token := vfio.VFToken{1}
 		m.Bind(t, m.EDU)
-		r, err := openWithToken(t, m, mode, m.EDU, &vfio.VFToken{1})
+		r, err := openWithToken(t, m, mode, m.EDU, &token)
 		assert.Equal(t, "EINVAL", errno(err))
 		r.close()
 		r, err = openWithToken(t, m, mode, m.EDU, nil)
 		require.NoError(t, err)
-		assert.Equal(t, "ENOTTY", errno(r.setToken(vfio.VFToken{1})))
-	})
+		assert.Equal(t, "ENOTTY", errno(r.setToken(token)))
+
+		if _, err := m.Host.Device(m.PF); err != nil {
+			return // it takes --devices more
+		}
+		m.Bind(t, m.PF)
+		pf, err := openWithToken(t, m, mode, m.PF, &token)
+		require.NoError(t, err)
+		require.NoError(t, pf.setToken(vfio.VFToken{2}))
+		for _, c := range []struct {
+			flags uint32
+			data  []byte
+			want  string
+		}{
+			{uapi.FeatureGet, token[:], "EINVAL"}, // it cannot be got
+			{uapi.FeatureSet, token[:15], "EINVAL"},
+			{uapi.FeatureSet, append(token[:], 0), "ok"},
+			{uapi.FeatureSet | uapi.FeatureProbe, nil, "ok"},
+			{uapi.FeatureGet | uapi.FeatureProbe, nil, "EINVAL"},
+			{uapi.FeatureProbe, nil, "ok"},
+		} {
+			_, err = pf.feature(uapi.FeaturePCIVFToken|c.flags, c.data...)
+			assert.Equal(t, c.want, errno(err), "flags 0x%x, %d bytes", c.flags, len(c.data))
+		}
+		if pf.group < 0 {
+			return
+		}
+		name, text := m.PF.String(), token.String()
+		for suffix, want := range map[string]string{
+			"": "ok", " ": "ok", "  vf_token=" + text + " ": "ok", " vf_token=" + text: "ok", " vf_token=" + "ABCDEFAB" + text[8:]: "ok",
+			"x": "ENODEV", " x": "EINVAL", " vf_token": "EINVAL", " vf_token=": "EINVAL", " vf_token=" + text[1:]: "EINVAL", " vf_token=g" + text[1:]: "EINVAL",
+			" vf_token=" + text + "0": "EINVAL", " vf_token=" + text + " vf_token=" + text: "EINVAL", " vf_token=" + text + " x": "EINVAL",
+		} {
+			fd, err := pf.k.GroupGetDeviceFD(pf.group, name+suffix)
+			assert.Equal(t, want, errno(err), "%q", suffix)
+			if err == nil {
+				require.NoError(t, pf.k.Close(fd))
+			}
+		}
+	}, vfiotest.MoreDevices())
+}
+
+// A virtual function has no token of its own, and no bus is reset with one on it.
+func TestVirtualFunction(t *testing.T) {
 	inEachMode(t, func(t *testing.T, m *vfiotest.Machine, mode iommuMode) {
 		vf := m.VirtualFunctions(t, 1)[0]
 		token := vfio.VFToken{1}
 		pf, err := openWithToken(t, m, mode, m.PF, &token)
 		require.NoError(t, err)
-		_, err = pf.feature(uapi.FeaturePCIVFToken | uapi.FeatureGet)
-		assert.Equal(t, "EINVAL", errno(err), "it cannot be got")
-		_, err = pf.feature(uapi.FeaturePCIVFToken|uapi.FeatureSet, token[:15]...)
-		assert.Equal(t, "EINVAL", errno(err), "too short")
-		_, err = pf.feature(uapi.FeaturePCIVFToken|uapi.FeatureSet|uapi.FeatureProbe, token[:15]...)
-		assert.Equal(t, "ok", errno(err))
 		r, err := openWithToken(t, m, mode, vf, &token)
 		require.NoError(t, err)
-		assert.Equal(t, "ENOTTY", errno(r.setToken(token)), "a virtual function has none")
+		assert.Equal(t, "ENOTTY", errno(r.setToken(token)))
+		assert.Equal(t, "EINVAL", errno(pf.ownHotReset()))
 		if pf.group >= 0 {
-			assert.Equal(t, "EINVAL", errno(pf.hotReset(pf.group)))
-			assert.Equal(t, "EINVAL", errno(pf.hotReset(pf.group, r.group)), "no bus is reset with virtual functions on it")
+			assert.Equal(t, "EINVAL", errno(pf.hotReset(pf.group, r.group)))
 			assert.Equal(t, "EINVAL", errno(r.hotReset(pf.group, r.group)))
 		}
 	})

@@ -221,3 +221,27 @@ func TestDecodeLocked(t *testing.T) {
 	assert.Equal(t, uapi.LockedMemory{}, uapi.DecodeLocked([]byte("VmLck: many kB\nCapEff: all\n")))
 	assert.Equal(t, uapi.LockedMemory{}, uapi.DecodeLocked(nil))
 }
+
+// The kernel reads as many groups and ranges as it is told of, whatever argsz says.
+func TestCountsAreChecked(t *testing.T) {
+	fd := openFile(t)
+	reset := argument(16, 16)
+	binary.NativeEndian.PutUint32(reset[8:], 1)
+	require.ErrorIs(t, uapi.Real().DevicePCIHotReset(fd, reset), unix.ENOTTY)
+	for _, count := range []uint32{2, 1<<32 - 1} {
+		binary.NativeEndian.PutUint32(reset[8:], count)
+		require.ErrorIs(t, uapi.Real().DevicePCIHotReset(fd, reset), unix.EFAULT)
+	}
+	require.ErrorIs(t, uapi.Real().DevicePCIHotReset(fd, reset[:8]), unix.EFAULT)
+
+	feature := argument(8+16+16, 40)
+	binary.NativeEndian.PutUint32(feature[4:], uapi.FeatureDMABuf|uapi.FeatureGet)
+	binary.NativeEndian.PutUint32(feature[8+12:], 1)
+	_, err := uapi.Real().DeviceFeature(fd, feature)
+	require.ErrorIs(t, err, unix.ENOTTY)
+	for _, count := range []uint32{2, 1<<32 - 1} {
+		binary.NativeEndian.PutUint32(feature[8+12:], count)
+		_, err = uapi.Real().DeviceFeature(fd, feature)
+		require.ErrorIs(t, err, unix.EFAULT)
+	}
+}
