@@ -10,6 +10,7 @@ import (
 
 	"github.com/irqbridge/irqbridge/pci"
 	"github.com/irqbridge/irqbridge/vfio"
+	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
 	"github.com/irqbridge/irqbridge/vfio/vfiotest"
 )
 
@@ -331,6 +332,32 @@ func TestFromFD(t *testing.T) {
 		require.NoError(t, m.Kernel.Close(iommufd))
 		assert.Equal(t, before, openFiles(t))
 	})
+}
+
+// What a FromFD that fails made in the caller's iommufd is gone.
+func TestFromFDFailingLeavesNoAddressSpace(t *testing.T) {
+	m := own(t)
+	iommufd, err := m.Kernel.Open("/dev/iommu")
+	require.NoError(t, err)
+	fd, err := m.Kernel.Open(m.Host.DeviceNode(m.EDU))
+	require.NoError(t, err)
+	m.Fake.Fail("Pread", unix.EIO, 1)
+	_, err = vfio.FromFD(fd, vfio.OnKernel(m.Kernel), vfio.WithIOMMUFD(iommufd, 0))
+	require.ErrorIs(t, err, unix.EIO)
+	for id := range uint32(10) { // whatever the device and the address space were
+		attach := argumentOf(uapi.DeviceAttachIOMMUFDPT{Argsz: 12, PtID: id})
+		assert.Error(t, m.Kernel.DeviceAttachIOMMUFDPT(fd, attach), "identifier %d is an address space", id)
+	}
+	d, err := vfio.FromFD(fd, vfio.OnKernel(m.Kernel), vfio.WithIOMMUFD(iommufd, 0))
+	require.NoError(t, err)
+	require.NoError(t, d.Close())
+	require.NoError(t, m.Kernel.Close(iommufd))
+}
+
+func argumentOf(attach uapi.DeviceAttachIOMMUFDPT) []byte {
+	arg := make([]byte, attach.Argsz)
+	uapi.Put(arg, attach)
+	return arg
 }
 
 // bindArgument is a struct vfio_device_bind_iommufd.

@@ -166,6 +166,15 @@ func (b *iommufdBackend) close() error {
 	return errors.Join(err, d.closeFile(&b.fd))
 }
 
+// leave lets go of a descriptor that was passed, and stays its owner's: an address space made for it can end only without it.
+func (d *Device) leave() {
+	if b, ok := d.backend.(*iommufdBackend); ok && b.own {
+		detach := uapi.DeviceDetachIOMMUFDPT{Argsz: uint32(uapi.Size[uapi.DeviceDetachIOMMUFDPT]())}
+		_ = d.kernel.DeviceDetachIOMMUFDPT(d.fd, argument(detach)) // it may not have come to be attached
+	}
+	d.fd = -1
+}
+
 // explainBind is for VFIO_DEVICE_BIND_IOMMUFD.
 func (b *iommufdBackend) explainBind(err error) error {
 	const op = "bind the device to an iommufd"

@@ -31,7 +31,8 @@ func Open(addr pci.Address, opts ...Option) (*Device, error) {
 
 // FromFD makes a Device of an open of a device's own node, /dev/vfio/devices/vfioN, that another program made, as a service
 // manager does for one that may not open it itself. On success the Device owns fd, and Close closes it; on an error it
-// stays the caller's, but may be bound by then, which only closing it undoes.
+// stays the caller's, but may be bound by then, which only closing it undoes. It should be close-on-exec: a child that has a
+// device open keeps it busy.
 //
 // A descriptor that is not bound yet is bound to the iommufd of WithIOMMUFD, or to a new one, for which /dev/iommu has to
 // be open to the caller. One that is bound already can be used at once; WithIOMMUFD then names the iommufd that it was bound
@@ -52,7 +53,7 @@ func FromFD(fd int, opts ...Option) (*Device, error) {
 	}
 	o.backend, d.fd = BackendIOMMUFD, fd
 	if err := d.open(o); err != nil {
-		d.fd = -1
+		d.leave()
 		return nil, errors.Join(err, d.unwatch(), d.closeFiles())
 	}
 	return d, nil
