@@ -434,6 +434,15 @@ func TestFailedBindIsUndone(t *testing.T) {
 	}
 }
 
+// TestGiveBackWaitsForTheGroup: whoever had the device closes it first, and its group a moment later.
+func TestGiveBackWaitsForTheGroup(t *testing.T) {
+	k := benchMachine(t)
+	require.NoError(t, k.planBind("0000:00:05.0", "vfio-pci", false).Run(t.Context()))
+	k.refuses["e1000e"], k.refusals["e1000e"] = unix.EBUSY, 3
+	require.NoError(t, k.planUnbind("0000:00:05.0").Run(t.Context()))
+	assert.Equal(t, "e1000e", k.device("0000:00:05.0").Driver)
+}
+
 func TestFailedGiveBackIsUndone(t *testing.T) {
 	k := benchMachine(t)
 	require.NoError(t, k.planBind("0000:00:05.0", "vfio-pci", false).Run(t.Context()))

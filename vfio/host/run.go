@@ -13,10 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How long Run looks for the effect of a write that succeeded, and how long it tries to undo a plan that failed.
+// How long Run looks for the effect of a write that succeeded, how long it waits for a user of VFIO to let go of a group too,
+// and how long it tries to undo a plan that failed.
 const (
 	verifyTries    = 10
 	verifyInterval = 500 * time.Millisecond
+	groupTries     = 50
+	groupInterval  = 20 * time.Millisecond
 	undoLimit      = 10 * time.Second
 )
 
@@ -68,7 +71,16 @@ func (p *Plan) do(ctx context.Context, s Step) error {
 	case stepWrite:
 		return p.write(ctx, s)
 	}
-	if err := p.write(ctx, s); err != nil {
+	err := p.write(ctx, s)
+	for range groupTries {
+		if !p.groupIsHeld(s, err) {
+			break
+		}
+		if err = sleep(ctx, groupInterval); err == nil {
+			err = p.write(ctx, s)
+		}
+	}
+	if err != nil {
 		// EBUSY from bind and ENODEV from unbind also mean that somebody else did it a moment ago.
 		if errors.Is(err, errPending) || !p.reached(s) {
 			return err
@@ -79,13 +91,27 @@ func (p *Plan) do(ctx context.Context, s Step) error {
 		if p.reached(s) {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(verifyInterval):
+		if err := sleep(ctx, verifyInterval); err != nil {
+			return err
 		}
 	}
 	return fmt.Errorf("the write succeeded, but after %v the device has %s", verifyTries*verifyInterval, driverName(p.driver()))
+}
+
+// groupIsHeld tells whether a step failed because the group of a device that VFIO has just let go is still its user's. A user
+// closes the device, which the unbind waited for, before the group; until then the group takes no driver of the host.
+func (p *Plan) groupIsHeld(s Step, err error) bool {
+	return errors.Is(err, unix.EBUSY) && s.kind == stepBind && p.former.VFIO && !isVFIO(s.driver) && p.driver() == ""
+}
+
+// sleep waits, or returns ctx's error when that ends first.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }
 
 // write makes one write, and leaves it behind when ctx ends: a write to sysfs cannot be taken back.

@@ -113,6 +113,7 @@ type driverCore struct {
 	mu       sync.Mutex
 	takes    map[string][]string // addresses that a driver takes by their IDs, by driver
 	refuses  map[string]error    // what a driver's probe function answers, by driver
+	refusals map[string]int      // and how often, where that is set
 	faults   map[string]error    // what a file answers, by path; "read ", "list " and "remove " in front name these operations
 	once     bool                // a fault happens only once
 	forgets  map[string]bool     // drivers whose bind succeeds without an effect
@@ -126,7 +127,7 @@ func newDriverCore(t *testing.T) *driverCore {
 	tr := newTree(t)
 	return &driverCore{
 		tree: tr, OS: newLocal(tr.root),
-		takes: map[string][]string{}, refuses: map[string]error{}, faults: map[string]error{}, forgets: map[string]bool{},
+		takes: map[string][]string{}, refuses: map[string]error{}, refusals: map[string]int{}, faults: map[string]error{}, forgets: map[string]bool{},
 	}
 }
 
@@ -248,6 +249,9 @@ func (k *driverCore) attach(address, driver string) error {
 		return unix.EBUSY
 	}
 	if err := k.refuses[driver]; err != nil {
+		if k.refusals[driver]--; k.refusals[driver] == 0 {
+			delete(k.refuses, driver)
+		}
 		return err
 	}
 	if k.forgets[driver] {
