@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/irqbridge/irqbridge/pci"
 )
 
 // How long Run looks for the effect of a write that succeeded, how long it waits for a user of VFIO to let go of a group too,
@@ -213,9 +215,15 @@ func (p *Plan) explain(s Step, err error) (cause, remedy string) {
 func (h *Host) Holders(group int) []string {
 	id := strconv.Itoa(group)
 	nodes := []string{"/dev/vfio/" + id, "/dev/vfio/noiommu-" + id}
-	g, _ := h.Group(group)
-	for _, d := range g.Members {
-		if node := h.DeviceNode(d.Address); node != "" {
+	// No more than the names is read of the members: while one of them is being unbound, which is when this is asked, Linux
+	// 6.1 lets nobody read its driver_override.
+	members, _ := h.os.ReadDir(groupsDir + "/" + id + "/devices")
+	for _, name := range members {
+		a, err := pci.ParseAddress(name)
+		if err != nil {
+			continue
+		}
+		if node := h.DeviceNode(a); node != "" {
 			nodes = append(nodes, node)
 		}
 	}
