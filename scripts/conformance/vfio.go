@@ -97,8 +97,12 @@ func selftests(lines []string) string {
 			missing = append(missing, fmt.Sprintf("  %s: %s\n", f[2], strings.TrimPrefix(f[3], "none: ")))
 		}
 	}
-	return fmt.Sprintf("\nThe kernel's own selftests of VFIO are %d cases with their variants; %d have a counterpart here. Without:\n%s",
-		all, have, strings.Join(missing, ""))
+	without := "\n"
+	if len(missing) > 0 {
+		without = " Without:\n" + strings.Join(missing, "")
+	}
+	return fmt.Sprintf("\nThe kernel's own selftests of VFIO are %d cases with their variants; %d have a counterpart here.%s",
+		all, have, without)
 }
 
 // vfioMachines are those of a backend on which the suite of vfio/vfiotest runs: there is a fake more.

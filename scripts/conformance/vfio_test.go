@@ -76,6 +76,9 @@ variant mode one one
 variant mode two none: why
 variant page small small
 variant page large large`, "\n")))
+	assert.Equal(t, `
+The kernel's own selftests of VFIO are 1 cases with their variants; 1 have a counterpart here.
+`, selftests([]string{"case p a - TestA"}))
 }
 
 func TestElide(t *testing.T) {

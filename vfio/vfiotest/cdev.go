@@ -13,11 +13,34 @@ const cdevMajor = 511
 
 // cdevFile is an open of /dev/vfio/devices/vfioN. Until it is bound to an iommufd it is good for nothing else.
 type cdevFile struct {
+	binding
+	device *deviceFile // nil until it is bound
+}
+
+// binding is what a function is to the iommufd that it is bound to.
+type binding struct {
 	function *function
-	device   *deviceFile // nil until it is bound
 	iommufd  *iommufdFile
 	id       uint32     // of the device, in the iommufd
 	table    *pageTable // what it is attached to; nil while it is not
+}
+
+// refusal tells why a function cannot be bound to an iommufd; nil when it can.
+func (f *function) refusal(iommufd *iommufdFile) error {
+	k, g := f.kernel, f.group
+	if k.withoutRemapping && !k.unsafeInterrupts || g.owner != nil && g.owner != iommufd || !g.viable() {
+		return unix.EPERM
+	}
+	return nil
+}
+
+// bind has the iommufd own the function's group.
+func (b *binding) bind(iommufd *iommufdFile) {
+	g := b.function.group
+	g.owner = iommufd
+	g.bound = append(g.bound, b)
+	b.iommufd, b.id = iommufd, iommufd.add(b)
+	iommufd.users++
 }
 
 func (f *cdevFile) release() {
@@ -37,7 +60,7 @@ func (k *Kernel) openCDev(path string) (int, error) {
 		if k.nodeErrno != 0 {
 			return -1, k.nodeErrno
 		}
-		fd, err := k.install("vfio-cdev-"+f.address.String(), &cdevFile{function: f})
+		fd, err := k.install("vfio-cdev-"+f.address.String(), &cdevFile{binding: binding{function: f}})
 		if err == nil {
 			f.opens++
 		}
@@ -109,32 +132,28 @@ func (k *Kernel) DeviceBindIOMMUFD(fd int, arg []byte, token *[16]byte) error {
 		return unix.EBADFD
 	case fn.device != nil:
 		return unix.EINVAL
-	case k.withoutRemapping && !k.unsafeInterrupts:
-		return unix.EPERM
-	case group.owner != nil && group.owner != iommufd, !group.viable():
-		return unix.EPERM
 	}
-	group.owner = iommufd
-	group.bound = append(group.bound, f)
+	if err := fn.refusal(iommufd); err != nil {
+		return err
+	}
 	fn.device = newDevice(fn)
 	fn.device.files++
 	fn.device.start()
 	f.device = &deviceFile{device: fn.device, users: 1, cdev: f}
-	f.iommufd, f.id = iommufd, iommufd.add(f)
-	iommufd.devices++
+	f.bind(iommufd)
 	bind.OutDevid = f.id
 	uapi.Put(arg, bind)
 	return nil
 }
 
 // unbind is what the last close does: the device leaves its address space and its iommufd.
-func (f *cdevFile) unbind() {
-	f.detach()
-	delete(f.iommufd.objects, f.id)
-	f.iommufd.devices--
-	f.iommufd.settle()
-	g := f.function.group
-	g.bound = slices.DeleteFunc(g.bound, func(other *cdevFile) bool { return other == f })
+func (b *binding) unbind() {
+	b.detach()
+	delete(b.iommufd.objects, b.id)
+	b.iommufd.users--
+	b.iommufd.settle()
+	g := b.function.group
+	g.bound = slices.DeleteFunc(g.bound, func(other *binding) bool { return other == b })
 	if len(g.bound) == 0 {
 		g.owner = nil
 	}
@@ -161,8 +180,18 @@ func (k *Kernel) DeviceAttachIOMMUFDPT(fd int, arg []byte) error {
 	if attach.Argsz < uapi.DeviceAttachIOMMUFDPTMinSize || attach.Flags != 0 { // these devices have no PASIDs
 		return unix.EINVAL
 	}
+	if err := f.attach(f.iommufd.objects[attach.PtID]); err != nil {
+		return err
+	}
+	attach.PtID = f.table.id
+	uapi.Put(arg, attach)
+	return nil
+}
+
+// attach has the function see an address space, or the one of a page table.
+func (b *binding) attach(object any) error {
 	var table *pageTable
-	switch target := f.iommufd.objects[attach.PtID].(type) {
+	switch target := object.(type) {
 	case nil:
 		return unix.ENOENT
 	case *pageTable:
@@ -178,18 +207,18 @@ func (k *Kernel) DeviceAttachIOMMUFDPT(fd int, arg []byte) error {
 	default:
 		return unix.EINVAL
 	}
-	for _, other := range f.function.group.bound {
-		if f.table == nil && other.table != nil && other.table != table {
+	for _, other := range b.function.group.bound {
+		if b.table == nil && other.table != nil && other.table != table {
 			return unix.EINVAL // a group has one
 		}
 	}
 	if table.id == 0 {
-		table.id = f.iommufd.add(table)
+		table.id = b.iommufd.add(table)
 		table.ioas.table = table
 	}
-	members := []*cdevFile{f}
-	if f.table != nil { // to replace it is to replace that of the group
-		members = slices.DeleteFunc(slices.Clone(f.function.group.bound), func(o *cdevFile) bool { return o.table == nil })
+	members := []*binding{b}
+	if b.table != nil { // to replace it is to replace that of the group
+		members = slices.DeleteFunc(slices.Clone(b.function.group.bound), func(o *binding) bool { return o.table == nil })
 	}
 	for _, member := range members {
 		old := member.table
@@ -197,8 +226,6 @@ func (k *Kernel) DeviceAttachIOMMUFDPT(fd int, arg []byte) error {
 		table.users++
 		old.put()
 	}
-	attach.PtID = table.id
-	uapi.Put(arg, attach)
 	return nil
 }
 
@@ -236,7 +263,7 @@ func (k *Kernel) DeviceDetachIOMMUFDPT(fd int, arg []byte) error {
 	return nil
 }
 
-func (f *cdevFile) detach() {
-	f.table.put()
-	f.table = nil
+func (b *binding) detach() {
+	b.table.put()
+	b.table = nil
 }

@@ -41,13 +41,23 @@ func (f *groupFile) release() {
 
 // settle lets go of the container when neither the group nor a device of it is open any more.
 func (g *group) settle() {
-	if g.file == nil && g.devices == 0 && g.container != nil {
+	if g.file == nil && g.devices == 0 && g.hasContainer() {
 		g.unset()
 	}
 }
 
+// hasContainer tells whether the group is in a container, or in an iommufd in its place.
+func (g *group) hasContainer() bool { return g.container != nil || g.iommufd != nil }
+
 // unset takes the group out of its container. The last group to go takes the IOMMU driver with it.
 func (g *group) unset() {
+	if g.iommufd != nil {
+		f := g.iommufd
+		g.iommufd = nil
+		f.users--
+		f.settle()
+		return
+	}
 	c := g.container
 	g.container = nil
 	c.groups = slices.DeleteFunc(c.groups, func(h *group) bool { return h == g })
@@ -116,7 +126,7 @@ func (k *Kernel) Open(path string) (int, error) {
 	case path == "/dev/vfio/vfio":
 		return k.install("vfio", &container{space: addressSpace{kernel: k}})
 	case path == "/dev/iommu" && k.iommufd:
-		return k.install("iommu", &iommufdFile{objects: map[uint32]any{}})
+		return k.install("iommu", &iommufdFile{kernel: k, objects: map[uint32]any{}})
 	case strings.HasPrefix(path, "/dev/vfio/devices/"):
 		return k.openCDev(path)
 	}
@@ -206,25 +216,42 @@ func enterFile[F file](k *Kernel, call string, fd int) (F, error) {
 	return f, err
 }
 
+// mapper is a file that knows a container's ioctls: a container, or an iommufd.
+type mapper interface {
+	file
+	checkExtension(extension int) (int, error)
+	setIOMMU(iommuType int) error
+	info(arg []byte) error
+	mapDMA(arg []byte) error
+	unmapDMA(arg []byte) error
+}
+
 // GetAPIVersion answers 0.
 func (k *Kernel) GetAPIVersion(fd int) (int, error) {
-	_, err := enterFile[*container](k, "GetAPIVersion", fd)
+	_, err := enterFile[mapper](k, "GetAPIVersion", fd)
 	defer k.mu.Unlock()
 	return uapi.APIVersion, err
 }
 
+// Extensions of a container beside the kinds of IOMMU driver.
+const (
+	extensionNesting     = 6  // VFIO_TYPE1_NESTING_IOMMU
+	extensionUnmapAll    = 9  // VFIO_UNMAP_ALL
+	extensionUpdateVaddr = 10 // VFIO_UPDATE_VADDR
+)
+
 // CheckExtension knows the type 1 IOMMU driver in its versions, and what it can do.
 func (k *Kernel) CheckExtension(fd, extension int) (int, error) {
-	const (
-		nesting     = 6  // VFIO_TYPE1_NESTING_IOMMU
-		unmapAll    = 9  // VFIO_UNMAP_ALL
-		updateVaddr = 10 // VFIO_UPDATE_VADDR
-	)
-	c, err := enterFile[*container](k, "CheckExtension", fd)
+	f, err := enterFile[mapper](k, "CheckExtension", fd)
 	defer k.mu.Unlock()
 	if err != nil {
 		return 0, err
 	}
+	return f.checkExtension(extension)
+}
+
+func (c *container) checkExtension(extension int) (int, error) {
+	k := c.space.kernel
 	switch {
 	case len(c.groups) > 0 && c.groups[0].madeUp:
 		if extension == uapi.NoIOMMU {
@@ -232,8 +259,8 @@ func (k *Kernel) CheckExtension(fd, extension int) (int, error) {
 		}
 	case extension == uapi.NoIOMMU && len(c.groups) == 0 && k.noIOMMU:
 		return 1, nil
-	case extension == uapi.Type1IOMMU, extension == uapi.Type1v2IOMMU, extension == unmapAll,
-		extension == nesting && k.version == V6_1, extension == updateVaddr && c.iommu != 0:
+	case extension == uapi.Type1IOMMU, extension == uapi.Type1v2IOMMU, extension == extensionUnmapAll,
+		extension == extensionNesting && k.version == V6_1, extension == extensionUpdateVaddr && c.iommu != 0:
 		return 1, nil
 	}
 	return 0, nil
@@ -241,11 +268,17 @@ func (k *Kernel) CheckExtension(fd, extension int) (int, error) {
 
 // SetIOMMU takes the type 1 IOMMU driver.
 func (k *Kernel) SetIOMMU(fd, iommuType int) error {
-	c, err := enterFile[*container](k, "SetIOMMU", fd)
+	f, err := enterFile[mapper](k, "SetIOMMU", fd)
 	defer k.mu.Unlock()
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
+	}
+	return f.setIOMMU(iommuType)
+}
+
+func (c *container) setIOMMU(iommuType int) error {
+	k := c.space.kernel
+	switch {
 	case len(c.groups) == 0 || c.iommu != 0:
 		return unix.EINVAL
 	case c.groups[0].madeUp != (iommuType == uapi.NoIOMMU):
@@ -278,17 +311,19 @@ func (k *Kernel) GroupGetStatus(fd int, arg []byte) error {
 		return unix.EINVAL
 	}
 	status.Flags = 0
-	if f.group.container != nil {
+	if f.group.hasContainer() {
 		status.Flags |= uapi.GroupFlagsContainerSet
 	}
-	if f.group.viable() {
+	// A group that was taken out of an iommufd stays the iommufd's while a device is open.
+	if f.group.viable() && (f.group.hasContainer() || f.group.owner == nil) {
 		status.Flags |= uapi.GroupFlagsViable
 	}
 	uapi.Put(arg, status)
 	return nil
 }
 
-// GroupSetContainer puts the group into a container, if it is viable.
+// GroupSetContainer puts the group into a container, if it is viable, or into an iommufd. An iommufd for a group without an IOMMU is
+// not modelled.
 func (k *Kernel) GroupSetContainer(fd, containerFD int) error {
 	f, err := enterFile[*groupFile](k, "GroupSetContainer", fd)
 	defer k.mu.Unlock()
@@ -296,11 +331,15 @@ func (k *Kernel) GroupSetContainer(fd, containerFD int) error {
 		return err
 	}
 	c, ok := k.files[containerFD].(*container)
+	iommufd, compat := k.files[containerFD].(*iommufdFile)
 	switch {
 	case !ok && !open(containerFD):
 		return unix.EBADF
-	case f.group.container != nil, !ok && k.version == V6_1:
+	case f.group.hasContainer(), !ok && k.version == V6_1:
 		return unix.EINVAL
+	case compat && !f.group.madeUp:
+		iommufd.take(f.group)
+		return nil
 	case !ok:
 		return unix.EBADFD
 	case !f.group.viable(), len(c.groups) > 0 && c.groups[0].madeUp != f.group.madeUp:
@@ -318,9 +357,9 @@ func (k *Kernel) GroupUnsetContainer(fd int) error {
 	switch {
 	case err != nil:
 		return err
-	case f.group.container == nil:
+	case !f.group.hasContainer():
 		return unix.EINVAL
-	case f.group.devices > 0:
+	case f.group.container != nil && f.group.devices > 0:
 		return unix.EBUSY
 	}
 	f.group.unset()
@@ -338,15 +377,23 @@ func (k *Kernel) GroupGetDeviceFD(fd int, name string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	if c := f.group.container; c == nil || c.iommu == 0 {
+	if c := f.group.container; f.group.iommufd == nil && (c == nil || c.iommu == 0) {
 		return -1, unix.EINVAL
 	}
 	opened := &deviceFile{device: fn.device, users: 1}
 	if opened.device == nil {
 		opened.device = newDevice(fn)
+		if f.group.iommufd != nil {
+			if opened.device.binding, err = f.group.iommufd.bindCompat(fn); err != nil {
+				return -1, err
+			}
+		}
 	}
 	deviceFD, err := k.install("vfio-device-"+fn.address.String(), opened)
 	if err != nil {
+		if fn.device == nil && opened.device.binding != nil {
+			opened.device.binding.unbind()
+		}
 		return -1, err
 	}
 	if fn.device == nil {

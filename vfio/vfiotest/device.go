@@ -11,6 +11,7 @@ import (
 type device struct {
 	function *function
 	files    int
+	binding  *binding // to the iommufd that its group has in the place of a container; nil without
 	config   view
 
 	// live is the one of INTx, MSI and MSI-X that is enabled; idle for none.
@@ -43,6 +44,9 @@ func (f *deviceFile) release() {
 	fn := d.function
 	if d.files--; d.files == 0 {
 		d.stop()
+		if d.binding != nil {
+			d.binding.unbind()
+		}
 		fn.device = nil
 		if fn.gone {
 			fn.kernel.forget(fn)

@@ -150,9 +150,17 @@ func (f *function) addressSpace() *addressSpace {
 
 // IOMMUGetInfo tells the sizes of pages, the mappings left and the addresses that can be mapped.
 func (k *Kernel) IOMMUGetInfo(fd int, arg []byte) error {
-	c, err := k.enterIOMMU("IOMMUGetInfo", fd)
+	f, err := enterFile[mapper](k, "IOMMUGetInfo", fd)
 	defer k.mu.Unlock()
 	if err != nil {
+		return err
+	}
+	return f.info(arg)
+}
+
+func (c *container) info(arg []byte) error {
+	k := c.space.kernel
+	if err := c.ready(); err != nil {
 		return err
 	}
 	if err := uapi.CheckArg(arg, uapi.IOMMUInfoMinSize); err != nil {
@@ -220,24 +228,30 @@ func (c *container) capabilities(v Version) []byte {
 	return chain
 }
 
-// enterIOMMU is enterFile for an ioctl of the IOMMU driver of a container.
-func (k *Kernel) enterIOMMU(call string, fd int) (*container, error) {
-	c, err := enterFile[*container](k, call, fd)
-	switch {
-	case err != nil:
-	case c.iommu == 0:
-		err = unix.EINVAL
-	case c.iommu == uapi.NoIOMMU:
-		err = unix.ENOTTY
+// ready tells why the container has no IOMMU driver that maps; nil when it has.
+func (c *container) ready() error {
+	switch c.iommu {
+	case 0:
+		return unix.EINVAL
+	case uapi.NoIOMMU:
+		return unix.ENOTTY
 	}
-	return c, err
+	return nil
 }
 
 // IOMMUMapDMA maps memory of the process.
 func (k *Kernel) IOMMUMapDMA(fd int, arg []byte) error {
-	c, err := k.enterIOMMU("IOMMUMapDMA", fd)
+	f, err := enterFile[mapper](k, "IOMMUMapDMA", fd)
 	defer k.mu.Unlock()
 	if err != nil {
+		return err
+	}
+	return f.mapDMA(arg)
+}
+
+func (c *container) mapDMA(arg []byte) error {
+	k := c.space.kernel
+	if err := c.ready(); err != nil {
 		return err
 	}
 	if err := uapi.CheckArg(arg, uapi.IOMMUDMAMapMinSize); err != nil {
@@ -287,9 +301,17 @@ func (k *Kernel) IOMMUMapDMA(fd int, arg []byte) error {
 // IOMMUUnmapDMA unmaps whole mappings; what is not mapped does not matter. The first version of the type 1 driver also
 // takes a part from the start of a mapping for the whole of it.
 func (k *Kernel) IOMMUUnmapDMA(fd int, arg []byte) error {
-	c, err := k.enterIOMMU("IOMMUUnmapDMA", fd)
+	f, err := enterFile[mapper](k, "IOMMUUnmapDMA", fd)
 	defer k.mu.Unlock()
 	if err != nil {
+		return err
+	}
+	return f.unmapDMA(arg)
+}
+
+func (c *container) unmapDMA(arg []byte) error {
+	k := c.space.kernel
+	if err := c.ready(); err != nil {
 		return err
 	}
 	if err := uapi.CheckArg(arg, uapi.IOMMUDMAUnmapMinSize); err != nil {

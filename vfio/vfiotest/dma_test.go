@@ -24,31 +24,30 @@ type ioSpace struct {
 	m         *vfiotest.Machine
 	container int
 	group     int
+	device    int // -1 where the group is enough for the IOMMU's limits to be in force
 }
 
-// The versions of the type 1 IOMMU driver.
-var iommuTypes = []struct {
-	name string
-	kind int
-}{{"type1", uapi.Type1IOMMU}, {"type1v2", uapi.Type1v2IOMMU}}
-
-// openSpace binds edu, and puts its group into a container with that IOMMU driver.
-func openSpace(t *testing.T, m *vfiotest.Machine, kind int) *ioSpace {
+// openSpace binds edu, and puts its group into a container of that mode.
+func openSpace(t *testing.T, m *vfiotest.Machine, mode iommuMode) *ioSpace {
 	t.Helper()
 	m.Bind(t, m.EDU)
-	s := &ioSpace{t: t, m: m, container: -1, group: -1}
+	s := &ioSpace{t: t, m: m, container: -1, group: -1, device: -1}
 	t.Cleanup(s.close)
 	var err error
-	s.container, err = m.Kernel.Open("/dev/vfio/vfio")
+	s.container, err = m.Kernel.Open(mode.space)
 	require.NoError(t, err)
 	s.group = openGroup(t, m, deviceGroup(t, m))
 	require.NoError(t, m.Kernel.GroupSetContainer(s.group, s.container))
-	require.NoError(t, m.Kernel.SetIOMMU(s.container, kind))
+	require.NoError(t, m.Kernel.SetIOMMU(s.container, mode.driver))
+	if mode.compat() {
+		s.device, err = m.Kernel.GroupGetDeviceFD(s.group, m.EDU.String())
+		require.NoError(t, err)
+	}
 	return s
 }
 
 func (s *ioSpace) close() {
-	for _, fd := range []*int{&s.group, &s.container} {
+	for _, fd := range []*int{&s.device, &s.group, &s.container} {
 		if *fd >= 0 {
 			assert.NoError(s.t, s.m.Kernel.Close(*fd))
 			*fd = -1
@@ -102,7 +101,7 @@ func lastIOVA(t *testing.T, k vfio.Kernel, container int) uint64 {
 // What the container tells about its IOMMU, for every size of the answer.
 func TestIOMMUInfo(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
-		s := openSpace(t, m, uapi.Type1v2IOMMU)
+		s := openSpace(t, m, modeType1v2)
 		var b strings.Builder
 		for _, argsz := range []uint32{0, 15, 16, 19, 20, 23, 24, 25, 107, 108, 111, 112, 115, 116, 119, 120, 127, 128, 136, 200} {
 			arg := bytes.Repeat([]byte{0xa5}, 200)
@@ -120,20 +119,33 @@ func TestIOMMUInfo(t *testing.T) {
 	})
 }
 
-// What MAP_DMA and UNMAP_DMA answer to arguments good and bad, in both versions of the driver.
+// What MAP_DMA and UNMAP_DMA answer to arguments good and bad, in both versions of the driver, and of an iommufd in its place.
 func TestDMAErrnos(t *testing.T) {
-	for _, driver := range iommuTypes {
-		t.Run(driver.name, func(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		mode iommuMode
+	}{{"type1", modeType1}, {"type1v2", modeType1v2}} {
+		t.Run(c.name, func(t *testing.T) {
 			vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
-				golden(t, m, "dma-"+driver.name, dmaErrnos(t, m, driver.kind))
+				golden(t, m, "dma-"+c.name, dmaErrnos(t, m, c.mode))
+			})
+		})
+	}
+	for _, c := range []struct {
+		name string
+		mode iommuMode
+	}{{"compat-type1", modeCompatType1}, {"compat-type1v2", modeCompatType1v2}} {
+		t.Run(c.name, func(t *testing.T) {
+			withIOMMUFD(t, func(t *testing.T, m *vfiotest.Machine) {
+				golden(t, m, "dma-"+c.name, dmaErrnos(t, m, c.mode))
 			})
 		})
 	}
 }
 
-func dmaErrnos(t *testing.T, m *vfiotest.Machine, kind int) string {
+func dmaErrnos(t *testing.T, m *vfiotest.Machine, mode iommuMode) string {
 	const page = 4096
-	s := openSpace(t, m, kind)
+	s := openSpace(t, m, mode)
 	memory, last := s.memory(64*page, 0), lastIOVA(t, m.Kernel, s.container)
 	at, end := memory.Address(), memory.Address()+64*page
 	var b strings.Builder
@@ -216,7 +228,7 @@ func dmaErrnos(t *testing.T, m *vfiotest.Machine, kind int) string {
 	say("map on the group", m.Kernel.IOMMUMapDMA(s.group, make([]byte, 32)))
 	say("unmap on the group", m.Kernel.IOMMUUnmapDMA(s.group, make([]byte, 24)))
 	say("info on the group", m.Kernel.IOMMUGetInfo(s.group, make([]byte, 16)))
-	empty, err := m.Kernel.Open("/dev/vfio/vfio")
+	empty, err := m.Kernel.Open(mode.space)
 	require.NoError(t, err)
 	s.container, empty = empty, s.container
 	say("map without an IOMMU", s.mapDMA(32, readWrite, at, 0x10000, page))
@@ -324,7 +336,7 @@ func TestMappingLimit(t *testing.T) {
 		assert.Equal(t, "65535", before)
 		require.NoError(t, r.writeFile(file, strconv.Itoa(limit)))
 		t.Cleanup(func() { assert.NoError(t, r.writeFile(file, before)) })
-		s := openSpace(t, m, uapi.Type1v2IOMMU)
+		s := openSpace(t, m, modeType1v2)
 		memory := s.memory(page, 0)
 		for i := range uint64(limit) {
 			require.NoError(t, s.mapDMA(32, readWrite, memory.Address(), i*page, page))
@@ -344,7 +356,7 @@ func TestMappingLimit(t *testing.T) {
 func TestLockedMemory(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
 		const page = 4096
-		s := openSpace(t, m, uapi.Type1v2IOMMU)
+		s := openSpace(t, m, modeType1v2)
 		locked := func() uint64 {
 			l, err := m.Kernel.LockedMemory()
 			require.NoError(t, err)
@@ -370,7 +382,7 @@ func TestLockedMemory(t *testing.T) {
 func TestUnmappedMemoryStaysMapped(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
 		const page = 4096
-		s := openSpace(t, m, uapi.Type1v2IOMMU)
+		s := openSpace(t, m, modeType1v2)
 		memory, err := m.Kernel.Allocate(page, 0)
 		require.NoError(t, err)
 		require.NoError(t, s.mapDMA(32, readWrite, memory.Address(), 0, page))

@@ -33,11 +33,14 @@
 //
 // # What differs
 //
-// The two versions of the kernel differ in what they answer, and the fake with them; testdata/6.1 and testdata/newest show
-// where. A kernel of the newest version can be built with iommufd, as the virtual machine's kernel "own" is and the fake
-// with [WithIOMMUFD]: it differs in what it has beside, so that devices are opened in one way more. From the virtual machine the fake differs where QEMU does from hardware: the timers that hold e1000e's
+// The two versions of the kernel differ in what they answer, and the fake with them; testdata/6.1 and
+// testdata/newest show where. A kernel of the newest version can be built with iommufd, as the virtual machine's
+// kernel "own" is and the fake with [WithIOMMUFD]: it differs in what it has beside, so that devices are opened in
+// one way more, and a group takes an iommufd in the place of a container, too; the fake's does for groups with an
+// IOMMU. From the virtual machine the fake differs where QEMU does from hardware: the timers that hold e1000e's
 // interrupts apart do not run, hence nothing comes late or twice; a line that was asserted before its interrupt was
-// first requested is heard. Devices reach memory only: a mapping of a BAR has no address that another device could be given.
+// first requested is heard. Devices reach memory only: a mapping of a BAR has no address that another device could
+// be given.
 //
 // The devices' configuration spaces in devices are those of the virtual machine.
 package vfiotest

@@ -201,12 +201,13 @@ type group struct {
 	members []*function
 	madeUp  bool // by VFIO, for a device without an IOMMU
 
-	file      *groupFile // open; nil when not
-	devices   int        // open device descriptors
-	container *container // nil when not set
+	file      *groupFile   // open; nil when not
+	devices   int          // open device descriptors
+	container *container   // nil when not set
+	iommufd   *iommufdFile // set in the place of a container; nil when not
 
 	owner *iommufdFile // what its devices are bound to; nil when none is
-	bound []*cdevFile
+	bound []*binding
 }
 
 // groupOf returns the group of a number in designs, and makes it when it is new.

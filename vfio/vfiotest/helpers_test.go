@@ -194,48 +194,31 @@ func newRaw(t *testing.T, m *vfiotest.Machine, a pci.Address) *raw {
 // openByGroup opens a device that is bound to vfio-pci through its group.
 func openByGroup(t *testing.T, m *vfiotest.Machine, a pci.Address) *raw {
 	t.Helper()
-	return openInContainer(t, m, a, uapi.Type1v2IOMMU)
-}
-
-// openInContainer is openByGroup with a version of the IOMMU driver.
-func openInContainer(t *testing.T, m *vfiotest.Machine, a pci.Address, iommuType int) *raw {
-	t.Helper()
-	d, err := m.Host.Device(a)
-	require.NoError(t, err)
-	r := newRaw(t, m, a)
-	r.container, err = r.k.Open("/dev/vfio/vfio")
-	require.NoError(t, err)
-	r.group = openGroup(t, m, d.Group)
-	require.NoError(t, r.k.GroupSetContainer(r.group, r.container))
-	require.NoError(t, r.k.SetIOMMU(r.container, iommuType))
-	r.device, err = r.k.GroupGetDeviceFD(r.group, a.String())
-	require.NoError(t, err)
-	return r
+	return modeType1v2.open(t, m, a)
 }
 
 // openByNode opens a device that is bound to vfio-pci by its own node, in an iommufd and an address space of its own.
 func openByNode(t *testing.T, m *vfiotest.Machine, a pci.Address) *raw {
 	t.Helper()
-	r := newRaw(t, m, a)
-	r.container = openIOMMUFD(t, m)
-	r.device = openNode(t, m, a)
-	_, err := r.bind(r.container)
-	require.NoError(t, err)
-	r.ioas = newIOAS(t, m, r.container)
-	require.NoError(t, r.attach(&r.ioas))
-	return r
+	return modeIOMMUFD.open(t, m, a)
 }
 
-// openGroup opens a group's node, which devtmpfs makes a moment after the driver was bound.
+// openGroup opens a group's node.
 func openGroup(t *testing.T, m *vfiotest.Machine, id int) int {
 	t.Helper()
-	var fd int
-	require.Eventually(t, func() bool {
-		var err error
-		fd, err = m.Kernel.Open(fmt.Sprintf("/dev/vfio/%d", id))
-		return err == nil
-	}, patience, time.Millisecond)
+	fd, err := awaitGroup(m.Kernel, id)
+	require.NoError(t, err)
 	return fd
+}
+
+// awaitGroup opens a group's node, which devtmpfs makes a moment after the driver was bound.
+func awaitGroup(k vfio.Kernel, id int) (int, error) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		fd, err := k.Open(fmt.Sprintf("/dev/vfio/%d", id))
+		if err == nil || time.Now().After(deadline) {
+			return fd, err
+		}
+	}
 }
 
 // calm waits until QEMU's e1000e has no timer running. It holds the messages of MSI-X 128 µs apart; one that it had to hold

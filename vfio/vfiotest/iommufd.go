@@ -10,11 +10,14 @@ import (
 	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
 )
 
-// iommufdFile is an open of /dev/iommu. It lives as long as its descriptors or the devices bound to it.
+// iommufdFile is an open of /dev/iommu. It lives as long as its descriptors, the groups that have it in the place of a container, and
+// the devices bound to it.
 type iommufdFile struct {
-	objects map[uint32]any // *ioas, *pageTable or *cdevFile, by identifier
+	kernel  *Kernel
+	objects map[uint32]any // *ioas, *pageTable or *binding, by identifier
 	closed  bool           // it has no descriptor any more
-	devices int            // bound to it
+	users   int            // the groups and the devices
+	compat  *ioas          // what a container's ioctls are about; nil until it is one, see compat.go
 }
 
 func (f *iommufdFile) release() {
@@ -22,9 +25,9 @@ func (f *iommufdFile) release() {
 	f.settle()
 }
 
-// settle ends what is mapped when neither the iommufd nor a device bound to it is open any more.
+// settle ends what is mapped when neither the iommufd nor what uses it is open any more.
 func (f *iommufdFile) settle() {
-	if !f.closed || f.devices > 0 {
+	if !f.closed || f.users > 0 {
 		return
 	}
 	for _, object := range f.objects {
@@ -50,6 +53,7 @@ type ioas struct {
 	addressSpace
 	iommufd *iommufdFile
 	table   *pageTable // nil while no device is attached
+	divide  bool       // mappings can be divided by unmapping a part: no page of the table is a huge one
 }
 
 // pageTable is what the IOMMU walks for the devices that are attached to an address space. The first of them makes it, the
@@ -73,7 +77,11 @@ func (p *pageTable) put() {
 // ranges are the addresses that can be mapped, and what they have to be a multiple of. The devices narrow them.
 func (s *ioas) ranges() (usable []uapi.IOVARange, alignment uint64) {
 	if s.table == nil {
-		return []uapi.IOVARange{{End: math.MaxUint64}}, 1
+		alignment = 1
+		if s.divide {
+			alignment = iommuPage
+		}
+		return []uapi.IOVARange{{End: math.MaxUint64}}, alignment
 	}
 	return iovaRanges, iommuPage
 }
@@ -86,6 +94,8 @@ func (s *ioas) unfit() unix.Errno {
 			return unix.EADDRINUSE
 		case m.memory == nil:
 			return unix.EFAULT
+		case m.flags == 0:
+			return unix.EINVAL
 		}
 	}
 	return 0
@@ -141,6 +151,9 @@ func (k *Kernel) IOMMUDestroy(fd int, arg []byte) error {
 		}
 		object.unmap(0, len(object.mappings))
 		delete(f.objects, destroy.ID)
+		if f.compat == object {
+			f.compat = nil
+		}
 		return nil
 	}
 	return unix.EBUSY
@@ -208,35 +221,47 @@ func (k *Kernel) IOASMap(fd int, arg []byte) error {
 	if !ok {
 		return unix.ENOENT
 	}
+	if m.Iova, err = s.insert(m); err != nil {
+		return err
+	}
+	uapi.Put(arg, m)
+	return nil
+}
+
+// insert maps memory of the process, and returns where.
+func (s *ioas) insert(m uapi.IOMMUIOASMap) (iova uint64, err error) {
+	k := s.kernel
 	usable, alignment := s.ranges()
 	switch {
 	case m.UserVa+m.Length < m.UserVa:
-		return unix.EOVERFLOW
+		return 0, unix.EOVERFLOW
 	case m.Length == 0 || m.Length%alignment != 0:
-		return unix.EINVAL
+		return 0, unix.EINVAL
 	}
 	if m.Flags&uapi.IOASMapFixedIOVA == 0 {
 		if m.Iova, err = s.choose(m.UserVa, m.Length); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	last := m.Iova + m.Length - 1
 	memory, offset := k.bufferAt(m.UserVa, m.Length)
 	switch {
 	case m.Iova%alignment != 0:
-		return unix.EINVAL
+		return 0, unix.EINVAL
 	case last < m.Iova:
-		return unix.EOVERFLOW
+		return 0, unix.EOVERFLOW
 	case !within(usable, m.Iova, last):
-		return unix.EINVAL
+		return 0, unix.EINVAL
 	case s.overlaps(m.Iova, last):
-		return unix.EEXIST
+		return 0, unix.EEXIST
 	case m.UserVa%alignment != 0:
-		return unix.EINVAL
+		return 0, unix.EINVAL
 	case s.table != nil && memory == nil: // without a device, the memory is not looked at yet
-		return unix.EFAULT
+		return 0, unix.EFAULT
 	case s.table != nil && k.memlock != 0 && m.Length > k.memlock-min(k.memlock, k.locked):
-		return unix.ENOMEM
+		return 0, unix.ENOMEM
+	case s.table != nil && m.Flags&(uapi.IOASMapReadable|uapi.IOASMapWriteable) == 0: // the IOMMU's driver
+		return 0, unix.EINVAL
 	}
 	mapping := dmaMapping{iova: m.Iova, last: last, memory: memory, offset: offset}
 	if m.Flags&uapi.IOASMapReadable != 0 {
@@ -247,8 +272,7 @@ func (k *Kernel) IOASMap(fd int, arg []byte) error {
 	}
 	k.locked += m.Length
 	s.mappings = slices.Insert(s.mappings, s.find(m.Iova), mapping)
-	uapi.Put(arg, m)
-	return nil
+	return m.Iova, nil
 }
 
 // choose finds addresses for a mapping: the first that are free, never 0, as aligned as the memory is, up to a huge page.
@@ -304,19 +328,28 @@ func (k *Kernel) IOASUnmap(fd int, arg []byte) error {
 	case last < m.Iova:
 		return unix.EOVERFLOW
 	}
-	from := s.find(m.Iova)
+	size, err := s.remove(m.Iova, last)
+	switch {
+	case err != nil:
+		return err
+	case size == 0 && !everything:
+		return unix.ENOENT
+	}
+	m.Length = size
+	uapi.Put(arg, m)
+	return nil
+}
+
+// remove ends the mappings in a range, up to one that lies across an end of it (ENOENT), and returns how many bytes they were.
+func (s *ioas) remove(iova, last uint64) (size uint64, err error) {
+	from := s.find(iova)
 	to := from
 	for to < len(s.mappings) && s.mappings[to].iova <= last {
-		if s.mappings[to].iova < m.Iova || s.mappings[to].last > last {
-			s.unmap(from, to) // those before it are gone
-			return unix.ENOENT
+		if s.mappings[to].iova < iova || s.mappings[to].last > last {
+			err = unix.ENOENT
+			break
 		}
 		to++
 	}
-	if from == to && !everything {
-		return unix.ENOENT
-	}
-	m.Length = s.unmap(from, to)
-	uapi.Put(arg, m)
-	return nil
+	return s.unmap(from, to), err
 }

@@ -87,7 +87,7 @@ func Run(t *testing.T, f func(t *testing.T, m *Machine), opts ...Option) {
 			t.Run(v.String(), func(t *testing.T) { f(t, FakeMachine(t, append([]Option{Personality(v)}, opts...)...)) })
 		}
 		t.Run("own", func(t *testing.T) {
-			f(t, FakeMachine(t, append([]Option{Personality(Newest), WithIOMMUFD()}, opts...)...))
+			f(t, FakeMachine(t, append([]Option{Personality(Newest), WithIOMMUFD(), NoIOMMUMode(false)}, opts...)...))
 		})
 	})
 }

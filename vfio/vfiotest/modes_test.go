@@ -17,16 +17,84 @@ import (
 type iommuMode struct {
 	name    string
 	backend vfio.Backend // of the machines that have it
-	open    func(t *testing.T, m *vfiotest.Machine, a pci.Address) *raw
+	space   string       // the file whose ioctls map memory
+	driver  int          // the IOMMU driver that the file is told to be a container with; 0 where the device has its own node
 }
 
-var iommuModes = []iommuMode{
-	{"vfio_type1_iommu", vfio.BackendGroup, func(t *testing.T, m *vfiotest.Machine, a pci.Address) *raw {
-		t.Helper()
-		return openInContainer(t, m, a, uapi.Type1IOMMU)
-	}},
-	{"vfio_type1v2_iommu", vfio.BackendGroup, openByGroup},
-	{"iommufd", vfio.BackendIOMMUFD, openByNode},
+// The two called compat have /dev/iommu in the place of a container, which knows a container's ioctls, too.
+var (
+	modeType1         = iommuMode{"vfio_type1_iommu", vfio.BackendGroup, "/dev/vfio/vfio", uapi.Type1IOMMU}
+	modeType1v2       = iommuMode{"vfio_type1v2_iommu", vfio.BackendGroup, "/dev/vfio/vfio", uapi.Type1v2IOMMU}
+	modeCompatType1   = iommuMode{"iommufd_compat_type1", vfio.BackendIOMMUFD, "/dev/iommu", uapi.Type1IOMMU}
+	modeCompatType1v2 = iommuMode{"iommufd_compat_type1v2", vfio.BackendIOMMUFD, "/dev/iommu", uapi.Type1v2IOMMU}
+	modeIOMMUFD       = iommuMode{"iommufd", vfio.BackendIOMMUFD, "/dev/iommu", 0}
+
+	iommuModes = []iommuMode{modeType1, modeType1v2, modeCompatType1, modeCompatType1v2, modeIOMMUFD}
+)
+
+// inContainer tells whether memory is mapped by a container's ioctls, and not by those of an address space of an iommufd.
+func (mode iommuMode) inContainer() bool { return mode.driver != 0 }
+
+// compat tells whether the container is an iommufd.
+func (mode iommuMode) compat() bool { return mode.inContainer() && mode.backend == vfio.BackendIOMMUFD }
+
+// open opens a device that is bound to vfio-pci.
+func (mode iommuMode) open(t *testing.T, m *vfiotest.Machine, a pci.Address) *raw {
+	t.Helper()
+	r := newRaw(t, m, a)
+	require.NoError(t, r.open(mode, nil))
+	return r
+}
+
+// open has the device opened in a mode, with a VF token or nil. It may be called by any goroutine.
+func (r *raw) open(mode iommuMode, token *vfio.VFToken) error {
+	var err error
+	if r.container, err = r.k.Open(mode.space); err != nil {
+		return err
+	}
+	if !mode.inContainer() {
+		return r.openNode(token)
+	}
+	d, err := r.m.Host.Device(r.address)
+	if err != nil {
+		return err
+	}
+	if r.group, err = awaitGroup(r.k, d.Group); err != nil {
+		return err
+	}
+	if err := r.k.GroupSetContainer(r.group, r.container); err != nil {
+		return err
+	}
+	if err := r.k.SetIOMMU(r.container, mode.driver); err != nil {
+		return err
+	}
+	name := r.address.String()
+	if token != nil {
+		name += " vf_token=" + token.String()
+	}
+	r.device, err = r.k.GroupGetDeviceFD(r.group, name)
+	return err
+}
+
+// openNode is open by the device's own node, in an address space of its own.
+func (r *raw) openNode(token *vfio.VFToken) error {
+	var err error
+	if r.device, err = r.k.Open(r.m.Host.DeviceNode(r.address)); err != nil {
+		return err
+	}
+	bind := uapi.DeviceBindIOMMUFD{Iommufd: int32(r.container)}
+	if token != nil {
+		bind.Flags = uapi.DeviceBindFlagToken
+	}
+	if err := r.k.DeviceBindIOMMUFD(r.device, sized(bind), (*[16]byte)(token)); err != nil {
+		return err
+	}
+	arg := sized(uapi.IOMMUIOASAlloc{})
+	if err := r.k.IOASAlloc(r.container, arg); err != nil {
+		return err
+	}
+	r.ioas = uapi.Take[uapi.IOMMUIOASAlloc](arg).OutIoasID
+	return r.attach(&r.ioas)
 }
 
 // inEachMode runs a test on every machine, in each of the modes that it has.

@@ -97,6 +97,27 @@ func testPCIDevice(t *testing.T, r *raw) {
 
 // Devices can be opened at the same time, which is what the kernel's own selftest vfio_pci_device_init_perf_test measures.
 func TestParallelOpen(t *testing.T) {
+	inEachMode(t, func(t *testing.T, m *vfiotest.Machine, mode iommuMode) {
+		list := alone(m)
+		devices, errs := make([]*raw, len(list)), make([]error, len(list))
+		for i, a := range list {
+			m.Bind(t, a)
+			devices[i] = newRaw(t, m, a)
+		}
+		var all sync.WaitGroup
+		for i, r := range devices {
+			all.Go(func() { errs[i] = r.open(mode, nil) })
+		}
+		all.Wait()
+		for i, r := range devices {
+			require.NoError(t, errs[i], "%v", r.address)
+			assert.Equal(t, r.physical(0), uint16(r.config(0, 2)))
+		}
+	})
+}
+
+// And so they can by this project's own means.
+func TestOpenTogether(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
 		list := alone(m)
 		for _, a := range list {

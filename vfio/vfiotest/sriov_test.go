@@ -16,32 +16,7 @@ import (
 func openWithToken(t *testing.T, m *vfiotest.Machine, mode iommuMode, a pci.Address, token *vfio.VFToken) (*raw, error) {
 	t.Helper()
 	r := newRaw(t, m, a)
-	if mode.backend == vfio.BackendIOMMUFD {
-		r.container = openIOMMUFD(t, m)
-		r.device = openNode(t, m, a)
-		bind := uapi.DeviceBindIOMMUFD{Iommufd: int32(r.container)}
-		if token != nil {
-			bind.Flags = uapi.DeviceBindFlagToken
-		}
-		return r, r.k.DeviceBindIOMMUFD(r.device, sized(bind), (*[16]byte)(token))
-	}
-	d, err := m.Host.Device(a)
-	require.NoError(t, err)
-	r.container, err = r.k.Open("/dev/vfio/vfio")
-	require.NoError(t, err)
-	r.group = openGroup(t, m, d.Group)
-	require.NoError(t, r.k.GroupSetContainer(r.group, r.container))
-	driver := uapi.Type1v2IOMMU
-	if mode.name == "vfio_type1_iommu" {
-		driver = uapi.Type1IOMMU
-	}
-	require.NoError(t, r.k.SetIOMMU(r.container, driver))
-	name := a.String()
-	if token != nil {
-		name += " vf_token=" + token.String()
-	}
-	r.device, err = r.k.GroupGetDeviceFD(r.group, name)
-	return r, err
+	return r, r.open(mode, token)
 }
 
 // setToken sets the token of a physical function.
@@ -100,9 +75,9 @@ func pfOpens(t *testing.T, m *vfiotest.Machine, mode iommuMode, pf *raw, token *
 // A token for what has no use for one, and for a physical function.
 func TestVFTokenOfDevice(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
-		mode := iommuModes[1]
+		mode := modeType1v2
 		if m.Backend == vfio.BackendIOMMUFD {
-			mode = iommuModes[2]
+			mode = modeIOMMUFD
 		}
 		token := vfio.VFToken{1}
 		m.Bind(t, m.EDU)
