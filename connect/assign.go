@@ -28,7 +28,8 @@ type Resources struct {
 	line        *line // a modelled one, nil for others
 	allowSubset bool
 	stormLimit  int
-	spares      int // entries of the MSI-X table after the messages, which deliver message 0
+	dispatch    []Dispatch // by message, nil for the default of all
+	spares      int        // entries of the MSI-X table after the messages, which deliver message 0
 }
 
 // Assign chooses interrupts for a device, as the PnP manager does: MSI-X before MSI before the line. If the host cannot

@@ -20,12 +20,18 @@ type device struct {
 	// lock, never under one.
 	mu          sync.Mutex
 	resources   *Resources
-	sources     map[int]*source // armed, by message number
-	dispatchers map[host.CPUSet]*dispatcher
+	sources     map[int]*source               // armed, by message number
+	dispatchers map[dispatcherKey]*dispatcher // those that serve more than one source
 	closed      bool
 
 	onError atomic.Pointer[func(*Interrupt, error)]
 	timed   atomic.Bool // MeasureTimes
+}
+
+// dispatcherKey is what sources that share a dispatcher have in common.
+type dispatcherKey struct {
+	cpus host.CPUSet
+	how  Dispatch
 }
 
 // devices holds every device with resources. Windows has one registry of interrupts for the machine, and this
@@ -53,23 +59,26 @@ func enterDevice(v *vfio.Device) *device {
 	if devices.byVFIO == nil {
 		devices.byVFIO = make(map[*vfio.Device]*device)
 	}
-	d = &device{vfio: v, sources: make(map[int]*source), dispatchers: make(map[host.CPUSet]*dispatcher)}
+	d = &device{vfio: v, sources: make(map[int]*source), dispatchers: make(map[dispatcherKey]*dispatcher)}
 	devices.byVFIO[v] = d
 	devices.mu.Unlock()
 	v.AtClose(d.shutdown)
 	return d
 }
 
-// dispatcherFor returns the device's dispatcher for a set of CPUs, which it starts if there is none.
-func (d *device) dispatcherFor(cpus host.CPUSet) (*dispatcher, error) {
-	if dp := d.dispatchers[cpus]; dp != nil {
+// dispatcherFor returns the dispatcher for a source with these CPUs, which it starts if there is none.
+func (d *device) dispatcherFor(cpus host.CPUSet, how Dispatch) (*dispatcher, error) {
+	key := dispatcherKey{cpus, how}
+	if dp := d.dispatchers[key]; dp != nil {
 		return dp, nil
 	}
-	dp, err := startDispatcher(d.vfio.Host(), cpus)
+	dp, err := startDispatcher(d.vfio.Host(), cpus, how)
 	if err != nil {
 		return nil, err
 	}
-	d.dispatchers[cpus] = dp
+	if !how.Own {
+		d.dispatchers[key] = dp
+	}
 	return dp, nil
 }
 
@@ -100,7 +109,7 @@ func (d *device) newSource(m pci.Message, c *chain, cpus host.CPUSet, passive bo
 	if s.eventfd, err = newEventFD(); err != nil {
 		return nil, err
 	}
-	if s.dispatcher, err = d.dispatcherFor(cpus); err != nil {
+	if s.dispatcher, err = d.dispatcherFor(cpus, d.resources.dispatchOf(m.Index)); err != nil {
 		s.eventfd.close()
 		return nil, err
 	}
@@ -110,7 +119,7 @@ func (d *device) newSource(m pci.Message, c *chain, cpus host.CPUSet, passive bo
 // discard ends a source that is in no dispatcher and not armed, and its dispatcher if that was its last source.
 func (d *device) discard(s *source) {
 	if s.dispatcher.idle() {
-		delete(d.dispatchers, s.dispatcher.cpus)
+		delete(d.dispatchers, dispatcherKey{s.dispatcher.cpus, s.dispatcher.how})
 		s.dispatcher.stop()
 	}
 	s.eventfd.close()

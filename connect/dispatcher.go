@@ -1,19 +1,20 @@
 package connect
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/irqbridge/irqbridge/connect/internal/epoll"
 	"github.com/irqbridge/irqbridge/vfio/host"
 )
 
 // A dispatcher is one OS thread, pinned to the processors of a mask, that waits for the eventfds of all the sources of
-// a device that have this mask and runs their service routines. One thread means that a routine never runs twice at
+// a device that have this mask, and are waited for in the same way, and runs their service routines. One thread means that a routine never runs twice at
 // once, whatever the mask.
 //
 // The eventfds sit in one edge-triggered epoll set and are never read: each signal of an eventfd makes a new event,
@@ -27,17 +28,23 @@ import (
 type dispatcher struct {
 	host *host.Host
 	cpus host.CPUSet
+	how  Dispatch
 	// pinned is what the kernel made of cpus, read back on the thread.
 	pinned host.CPUSet
 	// deferred is where the DPCs of the service routines go.
 	deferred *dpcQueue
-	epoll    int
+	set      *epoll.Set
 	kick     int
 	done     chan struct{}
+	tid      atomic.Int32 // the thread
+
+	// keeps tells that the thread has a P that it keeps while it sleeps. Only the thread changes it.
+	keeps atomic.Bool
+	// quiet is since when nothing has come, zero while something does; it belongs to the thread.
+	quiet time.Time
 
 	// The batch belongs to the thread. It is not on its stack because a service routine may end the goroutine
 	// (runtime.Goexit) and the next one has to go on with the batch: its edges will not come again.
-	events [batchSize]unix.EpollEvent
 	n      int
 	next   int
 	kicked bool
@@ -56,15 +63,18 @@ type dispatcher struct {
 }
 
 const (
-	// batchSize bounds how many sources are served before epoll is asked again which are ready, so that a busy set
-	// does not keep a newly signalled source waiting for a long list.
-	batchSize = 64
-	kickSlot  = -1
+	kickSlot = -1
+	// linger is how long a thread keeps its P when nothing comes.
+	linger = time.Second
+	// pollTurns is how often a thread that polls looks before it passes through its outer loop.
+	pollTurns = 1024
+	// spinTurns is how often one that spins looks between two readings of the clock.
+	spinTurns = 8
 )
 
 // startDispatcher makes the thread and returns when it is pinned and about to wait.
-func startDispatcher(h *host.Host, cpus host.CPUSet) (*dispatcher, error) {
-	d := &dispatcher{host: h, cpus: cpus, epoll: -1, kick: -1, done: make(chan struct{}), deferred: dpcQueueOf(cpus)}
+func startDispatcher(h *host.Host, cpus host.CPUSet, how Dispatch) (*dispatcher, error) {
+	d := &dispatcher{host: h, cpus: cpus, how: how, kick: -1, done: make(chan struct{}), deferred: dpcQueueOf(cpus)}
 	d.table.Store(new([]atomic.Pointer[source]))
 	if err := d.open(); err != nil {
 		d.close()
@@ -75,29 +85,35 @@ func startDispatcher(h *host.Host, cpus host.CPUSet) (*dispatcher, error) {
 	if err := <-started; err != nil {
 		<-d.done
 		d.close()
-		return nil, fmt.Errorf("pin the dispatcher thread to CPUs %s: %w", cpus, err)
+		return nil, fmt.Errorf("start the dispatcher thread of CPUs %s: %w", cpus, err)
+	}
+	if d.reserves() {
+		reserve(1)
 	}
 	d.deferred.hold(h)
 	watchdog.begin(d)
 	return d, nil
 }
 
+// reserves tells whether the dispatcher brings a P along.
+func (d *dispatcher) reserves() bool { return d.how.Reserve && d.how.Wait != Cooperative }
+
 func (d *dispatcher) open() (err error) {
-	if d.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return os.NewSyscallError("epoll_create1", err)
+	if d.set, err = epoll.Open(); err != nil {
+		return err
 	}
 	if d.kick, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return os.NewSyscallError("eventfd2", err)
 	}
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: kickSlot}
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(d.epoll, unix.EPOLL_CTL_ADD, d.kick, &ev))
+	return d.set.Add(d.kick, kickSlot, 0)
 }
 
 func (d *dispatcher) close() {
-	for _, fd := range []int{d.epoll, d.kick} {
-		if fd >= 0 {
-			_ = unix.Close(fd)
-		}
+	if d.set != nil {
+		d.set.Close()
+	}
+	if d.kick >= 0 {
+		_ = unix.Close(d.kick)
 	}
 }
 
@@ -106,9 +122,11 @@ func (d *dispatcher) close() {
 func (d *dispatcher) run(started chan<- error) {
 	t := enterThread()
 	t.queue = d.deferred
+	d.tid.Store(t.tid)
 	ended := false
 	defer func() {
 		t.leave()
+		d.release()
 		if ended {
 			close(d.done)
 			return
@@ -119,7 +137,7 @@ func (d *dispatcher) run(started chan<- error) {
 		d.next--
 		onNewThread(func() { d.run(nil) })
 	}()
-	err := d.host.PinThread(d.cpus)
+	err := d.settle()
 	if started != nil {
 		if err == nil {
 			d.pinned, err = d.host.AllowedCPUs()
@@ -141,10 +159,19 @@ func (d *dispatcher) run(started chan<- error) {
 	ended = true
 }
 
+// settle puts the thread where it is to run.
+func (d *dispatcher) settle() error {
+	err := d.host.PinThread(d.cpus)
+	if err == nil && d.how.Priority > 0 {
+		err = setPriority(d.how.Priority)
+	}
+	return err
+}
+
 // dispatch serves what is left of the batch.
 func (d *dispatcher) dispatch(t *thread) {
 	for d.next < d.n {
-		ev := &d.events[d.next]
+		ev := &d.set.Events[d.next]
 		d.next++
 		if ev.Fd == kickSlot {
 			d.kicked = true
@@ -157,16 +184,78 @@ func (d *dispatcher) dispatch(t *thread) {
 	}
 }
 
-// wait blocks until sources are ready and fetches them. It is the one place where the way of waiting is decided:
-// here the thread sleeps in the kernel and lends its P to the rest of the process, so an idle device costs nothing.
-func (d *dispatcher) wait() error {
-	n, err := unix.EpollWait(d.epoll, d.events[:], -1)
-	if err != nil && !errors.Is(err, unix.EINTR) {
-		d.n, d.next = 0, 0
-		return os.NewSyscallError("epoll_wait", err)
+// wait fetches the sources that are ready, and waits for them in the way that was chosen. It may come back with none.
+func (d *dispatcher) wait() (err error) {
+	d.n, d.next = 0, 0
+	switch {
+	case !d.keeps.Load() && !d.keep():
+		d.n, err = d.set.Sleep()
+		return err
+	case d.how.Wait == Poll:
+		for turn := 0; d.n == 0 && err == nil && turn < pollTurns; turn++ {
+			d.n, err = d.set.Look()
+		}
+	case d.how.Wait == Hybrid && d.quiet.IsZero():
+		if err = d.spin(); d.n == 0 && err == nil {
+			d.n, err = d.set.Wait()
+		}
+	default:
+		d.n, err = d.set.Wait()
 	}
-	d.n, d.next = max(n, 0), 0
-	return nil
+	if d.n > 0 {
+		d.quiet = time.Time{}
+	} else {
+		d.rest()
+	}
+	return err
+}
+
+// spin looks for a time.
+func (d *dispatcher) spin() (err error) {
+	limit := d.how.Spin
+	if limit == 0 {
+		limit = DefaultSpin
+	}
+	for begin := time.Now(); d.n == 0 && err == nil && time.Since(begin) < limit; {
+		for turn := 0; d.n == 0 && err == nil && turn < spinTurns; turn++ {
+			d.n, err = d.set.Look()
+		}
+	}
+	return err
+}
+
+// keep gets the thread a P to keep, if its way of waiting wants one and there is one.
+func (d *dispatcher) keep() bool {
+	if d.how.Wait == Cooperative || !d.how.Reserve && !keep() {
+		return false
+	}
+	d.keeps.Store(true)
+	return true
+}
+
+// rest is called when nothing has come. After a time of that the P is given away, and also when GOMAXPROCS has become too low
+// for all that are kept.
+func (d *dispatcher) rest() {
+	now := time.Now()
+	if d.quiet.IsZero() {
+		d.quiet = now
+	}
+	silent := d.how.Wait != Poll && now.Sub(d.quiet) >= linger
+	if silent || !d.how.Reserve && !mayKeep(int(keepers.Load())) {
+		d.release()
+	}
+}
+
+// release gives the P away.
+func (d *dispatcher) release() {
+	if !d.keeps.Load() {
+		return
+	}
+	d.keeps.Store(false)
+	d.quiet = time.Time{}
+	if !d.how.Reserve {
+		keepers.Add(-1)
+	}
 }
 
 // boundary lets those go on who wait for the end of a batch, and tells whether the thread is to end.
@@ -211,10 +300,9 @@ func (d *dispatcher) add(s *source) error {
 	d.generation++
 	s.slot, s.generation = slot, d.generation
 	(*d.table.Load())[slot].Store(s)
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: slot, Pad: s.generation}
-	if err := unix.EpollCtl(d.epoll, unix.EPOLL_CTL_ADD, s.eventfd.fd, &ev); err != nil {
+	if err := d.set.Add(s.eventfd.fd, slot, s.generation); err != nil {
 		(*d.table.Load())[slot].Store(nil)
-		return os.NewSyscallError("epoll_ctl", err)
+		return err
 	}
 	d.sources++
 	return nil
@@ -239,7 +327,7 @@ func (d *dispatcher) freeSlot() int32 {
 func (d *dispatcher) remove(s *source) {
 	boundary := make(chan struct{})
 	d.mu.Lock()
-	_ = unix.EpollCtl(d.epoll, unix.EPOLL_CTL_DEL, s.eventfd.fd, nil)
+	d.set.Remove(s.eventfd.fd)
 	(*d.table.Load())[s.slot].Store(nil)
 	d.sources--
 	d.boundaries = append(d.boundaries, boundary)
@@ -266,6 +354,9 @@ func (d *dispatcher) stop() {
 	d.wake()
 	<-d.done
 	d.close()
+	if d.reserves() {
+		reserve(-1)
+	}
 	d.deferred.drop()
 	watchdog.finish(d)
 }

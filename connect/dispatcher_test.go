@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/irqbridge/irqbridge/connect/internal/epoll"
 	"github.com/irqbridge/irqbridge/pci"
 	"github.com/irqbridge/irqbridge/vfio/host"
 )
@@ -66,7 +67,7 @@ func startUnstoppedDispatcher(t testing.TB) *dispatcher {
 	h := host.New("/")
 	allowed, err := h.AllowedCPUs()
 	require.NoError(t, err)
-	d, err := startDispatcher(h, host.CPUSetOf(allowed.CPUs()[0]))
+	d, err := startDispatcher(h, host.CPUSetOf(allowed.CPUs()[0]), Dispatch{})
 	require.NoError(t, err)
 	return d
 }
@@ -193,9 +194,9 @@ func TestDispatcherForgetsARemovedSource(t *testing.T) {
 	close(goOn)
 	received(t, gone)
 
-	batch := &dispatcher{}
+	batch := &dispatcher{set: &epoll.Set{}}
 	batch.table.Store(d.table.Load())
-	batch.events[0], batch.n = stale, 1
+	batch.set.Events[0], batch.n = stale, 1
 	batch.dispatch(&thread{tid: -1})
 	assert.Empty(t, served, "the event was not for the heir")
 	signal(t, heir, 1)
@@ -231,7 +232,7 @@ func TestDispatcherStopWaits(t *testing.T) {
 }
 
 func TestDispatcherRefusesCPUsThatAreNotThere(t *testing.T) {
-	_, err := startDispatcher(host.New("/"), host.CPUSetOf(4000))
+	_, err := startDispatcher(host.New("/"), host.CPUSetOf(4000), Dispatch{})
 	require.ErrorIs(t, err, unix.EINVAL)
 	assert.ErrorContains(t, err, "4000")
 }
@@ -244,10 +245,10 @@ func TestDispatcherThatCannotWait(t *testing.T) {
 	null, err := unix.Open("/dev/null", unix.O_CLOEXEC, 0)
 	require.NoError(t, err)
 	defer unix.Close(null)
-	old, err := unix.FcntlInt(uintptr(d.epoll), unix.F_DUPFD_CLOEXEC, 0)
+	old, err := unix.FcntlInt(uintptr(d.set.FD), unix.F_DUPFD_CLOEXEC, 0)
 	require.NoError(t, err)
 	defer unix.Close(old)
-	require.NoError(t, unix.Dup3(null, d.epoll, unix.O_CLOEXEC))
+	require.NoError(t, unix.Dup3(null, d.set.FD, unix.O_CLOEXEC))
 	s.reports.Lock() // holds the thread up when it silences the source
 	d.wake()
 	eventually(t, "no source is added to it", func() bool {
@@ -271,14 +272,14 @@ func TestDispatcherOutOfFiles(t *testing.T) {
 	require.NoError(t, unix.Close(free))
 	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(free), Max: old.Max}))
 	defer func() { require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &old)) }()
-	_, err = startDispatcher(host.New("/"), host.CPUSetOf(0))
+	_, err = startDispatcher(host.New("/"), host.CPUSetOf(0), Dispatch{})
 	assert.ErrorIs(t, err, unix.EMFILE)
 }
 
 // Between the event and the service routine nothing is allocated.
 func TestDispatchDoesNotAllocate(t *testing.T) {
 	d := startTestDispatcher(t)
-	own := &dispatcher{} // the thread of d is not to take part
+	own := &dispatcher{set: &epoll.Set{}} // the thread of d is not to take part
 	var calls int
 	claim := func(*Interrupt, any) bool { calls++; return true }
 	decline := func(*Interrupt, any) bool { calls++; return false }
@@ -288,7 +289,7 @@ func TestDispatchDoesNotAllocate(t *testing.T) {
 	self := &thread{tid: int32(unix.Gettid())}
 	allocs := testing.AllocsPerRun(1000, func() {
 		for n, s := range []*source{single, chain} {
-			own.events[n] = unix.EpollEvent{Events: unix.EPOLLIN, Fd: s.slot, Pad: s.generation}
+			own.set.Events[n] = unix.EpollEvent{Events: unix.EPOLLIN, Fd: s.slot, Pad: s.generation}
 		}
 		own.n, own.next = 2, 0
 		own.dispatch(self)

@@ -146,9 +146,9 @@ func hasPackageComment(file *ast.File) bool {
 	return file.Doc != nil && strings.TrimSpace(file.Doc.Text()) != ""
 }
 
-// TestUnsafeIsNamed wants unsafe only in files whose name says so, and only where the kernel or a device is touched.
+// TestUnsafeIsNamed wants unsafe only in files whose name says so, and only where the kernel, a device or the runtime is touched.
 func TestUnsafeIsNamed(t *testing.T) {
-	homes := []string{module + "/vfio/internal/uapi", module + "/vfio/internal/mmio"}
+	homes := []string{module + "/vfio/internal/uapi", module + "/vfio/internal/mmio", module + "/connect/internal/epoll"}
 	for _, p := range list(t, "./...") {
 		for _, name := range p.GoFiles {
 			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.ImportsOnly)
