@@ -8,23 +8,25 @@ import (
 	"github.com/irqbridge/irqbridge/vfio"
 )
 
-// arm hands the source's eventfd to the kernel. The first message of a device enables all that were assigned, the others
-// without a trigger: kernels before 6.5 cannot add vectors to an enabled index. Each later message is then an exchange
-// of one vector's trigger. If it fails it may have got through in part; disarm undoes that.
-func (d *device) arm(s *source) error {
-	index := vfio.IndexOf(s.kind)
-	if s.kind == pci.KindINTx {
-		return d.armLine(s)
+// arm hands the eventfds of sources to the kernel. The first call for the messages of a device enables all that were assigned,
+// those that are not among them without a trigger: kernels before 6.5 cannot add vectors to an enabled index. Each later
+// message is then an exchange of one vector's trigger. If it fails it may have got through in part; disarm undoes that.
+func (d *device) arm(sources ...*source) error {
+	first := sources[0]
+	if first.kind == pci.KindINTx {
+		return d.armLine(first)
 	}
 	if len(d.sources) > 0 {
-		return s.hand(s.eventfd.fd)
+		return first.hand(first.eventfd.fd)
 	}
 	fds := slices.Repeat([]int{-1}, len(d.resources.messages)+d.resources.spares)
-	fds[s.message.Index] = s.eventfd.fd
-	for i := range s.spares {
-		fds[len(d.resources.messages)+i] = s.eventfd.fd
+	for _, s := range sources {
+		fds[s.message.Index] = s.eventfd.fd
+		for i := range s.spares {
+			fds[s.firstSpare+i] = s.eventfd.fd
+		}
 	}
-	return d.vfio.EnableIRQs(index, 0, fds)
+	return d.vfio.EnableIRQs(vfio.IndexOf(first.kind), 0, fds)
 }
 
 // hand gives the kernel an eventfd for the messages of a source whose index is enabled, or takes it back with -1.
@@ -60,20 +62,27 @@ func (d *device) disarm(s *source) error {
 	return d.vfio.DisableIRQs(index)
 }
 
-// steer asks the host to deliver the source's interrupt on the CPUs that serve it: a wake-up on the same CPU costs a
-// fraction of one across. It needs root, so it is tried, and the outcome reported.
-func (d *device) steer(s *source) error {
+// steer asks the host to deliver sources on the CPUs that serve them: a wake-up on the same CPU costs a fraction of one
+// across. It needs root, so it is tried, and the outcome kept for Affinity.
+func (d *device) steer(sources []*source) {
 	h := d.vfio.Host()
-	move := func(message int) error {
-		irq, err := h.FindIRQ(d.vfio.Address(), s.kind, message)
+	numbers, err := h.IRQNumbers(d.vfio.Address(), sources[0].kind)
+	move := func(message int, s *source) error {
 		if err != nil {
 			return err
 		}
-		return h.SetAffinity(irq.Number, s.dispatcher.pinned)
+		irq, ok := numbers[message]
+		if !ok {
+			_, err := h.FindIRQ(d.vfio.Address(), s.kind, message) // says what is missing
+			return err
+		}
+		return h.SetAffinity(irq, s.dispatcher.pinned)
 	}
-	err := move(s.message.Index)
-	for i := range s.spares {
-		err = errors.Join(err, move(s.firstSpare+i))
+	for _, s := range sources {
+		outcome := move(s.message.Index, s)
+		for i := range s.spares {
+			outcome = errors.Join(outcome, move(s.firstSpare+i, s))
+		}
+		s.steered.Store(&outcome)
 	}
-	return err
 }

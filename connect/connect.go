@@ -134,25 +134,40 @@ func (d *device) match(p *Parameters) (pci.Message, error) {
 
 // connect is the part of Connect that needs the device. The caller holds d.mu.
 func (d *device) connect(p *Parameters) error {
-	if d.closed {
-		return refuse(StatusInvalidParameter, "%s is closed", d.vfio.Address())
-	}
-	m, err := d.match(p)
+	i, m, cpus, err := d.prepare(p, func(wanted host.CPUSet) (host.CPUSet, error) { return usable(d.vfio.Host(), wanted) })
 	if err != nil {
 		return err
 	}
+	if err := d.attach(i, m, p, cpus); err != nil {
+		*p.InterruptObject = nil
+		i.lock.part()
+		return err
+	}
+	return nil
+}
+
+// prepare makes the interrupt that the parameters ask for, and finds what was assigned for it and the CPUs to serve it on. The
+// caller undoes the join of its lock.
+func (d *device) prepare(p *Parameters, usable func(host.CPUSet) (host.CPUSet, error)) (*Interrupt, pci.Message, host.CPUSet, error) {
+	var cpus host.CPUSet
+	if d.closed {
+		return nil, pci.Message{}, cpus, refuse(StatusInvalidParameter, "%s is closed", d.vfio.Address())
+	}
+	m, err := d.match(p)
+	if err != nil {
+		return nil, m, cpus, err
+	}
 	if p.Irql == PassiveLevel && d.resources.Kind != pci.KindINTx {
-		return refuse(StatusNotSupported, "vector 0x%x is a message, which has no passive-level service routine; use Irql %d",
+		return nil, m, cpus, refuse(StatusNotSupported, "vector 0x%x is a message, which has no passive-level service routine; use Irql %d",
 			p.Vector, m.Translated.Level)
 	}
 	wanted := processors{p.group(), p.ProcessorEnableMask}.cpus()
-	cpus, err := usable(d.vfio.Host(), wanted)
-	if err != nil {
+	if cpus, err = usable(wanted); err != nil {
 		status := StatusUnsuccessful
 		if errors.Is(err, errNoCPU) {
 			status = StatusInvalidParameter10
 		}
-		return &StatusError{Status: status, Op: "connect", Reason: fmt.Sprintf("ProcessorEnableMask 0x%x", p.ProcessorEnableMask), Err: err}
+		return nil, m, cpus, &StatusError{Status: status, Op: "connect", Reason: fmt.Sprintf("ProcessorEnableMask 0x%x", p.ProcessorEnableMask), Err: err}
 	}
 	i := &Interrupt{
 		routine:         p.ServiceRoutine,
@@ -166,18 +181,12 @@ func (d *device) connect(p *Parameters) error {
 		i.lock = &i.private
 	}
 	if err := i.lock.join(p.SynchronizeIrql); err != nil {
-		return refuse(StatusInvalidParameter, "vector 0x%x: %v", p.Vector, err)
+		return nil, m, cpus, refuse(StatusInvalidParameter, "vector 0x%x: %v", p.Vector, err)
 	}
-	if err := d.attach(i, m, p, cpus); err != nil {
-		*p.InterruptObject = nil
-		i.lock.part()
-		return err
-	}
-	return nil
+	return i, m, cpus, nil
 }
 
-// attach joins the interrupt to its source, which it makes and arms when it is the first there. *p.InterruptObject is
-// set before the store that makes the interrupt visible to the dispatcher.
+// attach joins the interrupt to its source, which it makes and arms when it is the first there.
 func (d *device) attach(i *Interrupt, m pci.Message, p *Parameters, cpus host.CPUSet) error {
 	c := d.chainOf(m)
 	c.mu.Lock()
@@ -185,38 +194,59 @@ func (d *device) attach(i *Interrupt, m pci.Message, p *Parameters, cpus host.CP
 	if s := d.sources[m.Index]; s != nil {
 		return s.join(i, p)
 	}
+	s, err := d.begin(i, m, p, c, cpus)
+	if err != nil {
+		return err
+	}
+	if err := d.arm(s); err != nil {
+		s.stop()
+		_ = d.disarm(s) // the first failure is told
+		d.abandon(i, s)
+		return hostRefused(m, err)
+	}
+	d.armed(s)
+	return nil
+}
+
+// begin makes the source of an interrupt and has it served; it is to be armed yet. *p.InterruptObject is set before the store
+// that makes the interrupt visible to the dispatcher. The caller holds the chain's mu.
+func (d *device) begin(i *Interrupt, m pci.Message, p *Parameters, c *chain, cpus host.CPUSet) (*source, error) {
 	index := vfio.IndexOf(d.resources.Kind)
 	if live, _, on := d.vfio.EnabledIRQs(); on && (live != index || len(d.sources) == 0) {
-		return refuse(StatusInvalidDeviceRequest, "%s interrupts of %s are enabled outside this package; disable them first",
+		return nil, refuse(StatusInvalidDeviceRequest, "%s interrupts of %s are enabled outside this package; disable them first",
 			live, d.vfio.Address())
 	}
 	if err := c.admit(i, p.Vector); err != nil {
-		return err
+		return nil, err
 	}
 	s, err := d.newSource(m, c, cpus, i.passive())
 	if err != nil {
-		return hostRefused(m, err)
+		return nil, hostRefused(m, err)
 	}
 	i.source = s
 	*p.InterruptObject = i
 	s.active.Store(1)
 	s.chain.add(i)
-	if err = s.start(); err == nil {
-		if err = d.arm(s); err != nil {
-			s.stop()
-			_ = d.disarm(s) // the first failure is told
-		}
+	if err := s.start(); err != nil {
+		d.abandon(i, s)
+		return nil, hostRefused(m, err)
 	}
-	if err != nil {
-		i.bar() // other devices of a modelled line may have called it
-		c.drop(i)
-		d.discard(s)
-		return hostRefused(m, err)
+	return s, nil
+}
+
+// abandon is the end of a source that could not be armed and is not served any more. The caller holds the chain's mu.
+func (d *device) abandon(i *Interrupt, s *source) {
+	i.bar() // other devices of a modelled line may have called it
+	s.chain.drop(i)
+	d.discard(s)
+}
+
+// armed enters sources that the kernel signals from now on, and asks the host to deliver them where they are served.
+func (d *device) armed(sources ...*source) {
+	for _, s := range sources {
+		d.sources[s.message.Index] = s
 	}
-	d.sources[m.Index] = s
-	steered := d.steer(s)
-	s.steered.Store(&steered)
-	return nil
+	d.steer(sources)
 }
 
 // hostRefused is the status for what the kernel said.

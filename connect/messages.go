@@ -3,8 +3,11 @@ package connect
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
+
+	"github.com/irqbridge/irqbridge/vfio/host"
 )
 
 // MessageServiceRoutine is the KMESSAGE_SERVICE_ROUTINE of wdm.h without the arguments that a closure has anyway: it gets the
@@ -23,7 +26,7 @@ type Messages struct {
 
 // ConnectMessages connects all interrupts that [Assign] gave to a device to one routine, as CONNECT_MESSAGE_BASED does on
 // Windows: the messages of MSI-X or MSI by their numbers, or the line as message 0. It is Connect for each of them
-// with the parameters that [FromDescriptor] gives, and no other machinery.
+// with the parameters that [FromDescriptor] gives, and no other machinery; but the kernel gets all eventfds in one call.
 //
 // With a lock the routine is never in two messages at once, and [Interrupt.Synchronize] of any of them keeps all of
 // them out; the lock may be shared with other interrupts too, if these have the same SynchronizeIrql (see [LockGroup]).
@@ -57,13 +60,98 @@ func (r *Resources) ConnectMessages(lock *SpinLock, routine MessageServiceRoutin
 	if lock != nil {
 		LockGroup(lock, params...)
 	}
-	for _, p := range params {
-		if err := Connect(p); err != nil {
-			return nil, errors.Join(err, m.Disconnect())
-		}
-		m.connected = append(m.connected, *p.InterruptObject)
+	connected, err := connectAll(params)
+	m.connected = slices.Clone(m.interrupts[:connected])
+	if err != nil {
+		return nil, errors.Join(err, m.Disconnect())
 	}
 	return m, nil
+}
+
+// connectAll connects all messages of a device, and returns how many it did before it failed.
+func connectAll(ps []*Parameters) (connected int, err error) {
+	if err := requirePassive("Connect"); err != nil {
+		return 0, err
+	}
+	for _, p := range ps {
+		if err := p.check(runtime.GOARCH); err != nil {
+			return 0, err
+		}
+	}
+	d := lookupDevice(ps[0].PhysicalDeviceObject)
+	if d == nil {
+		return 0, refuse(StatusNotFound, "%s has no interrupts assigned; call Assign first", ps[0].PhysicalDeviceObject.Address())
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.sources) == 0 && ps[0].InterruptMode == Latched {
+		if err := d.connectAtOnce(ps); err != nil {
+			return 0, err
+		}
+		return len(ps), nil
+	}
+	for n, p := range ps {
+		if err := d.connect(p); err != nil {
+			return n, err
+		}
+	}
+	return len(ps), nil
+}
+
+// connectAtOnce connects all messages of a device that has none connected, and arms them in one call of the kernel. After an error none
+// is connected. The caller holds d.mu.
+func (d *device) connectAtOnce(ps []*Parameters) (err error) {
+	begun := make([]*source, 0, len(ps))
+	members := make([]*Interrupt, 0, len(ps))
+	defer func() {
+		if err == nil {
+			return
+		}
+		for n, i := range slices.Backward(members) {
+			if n < len(begun) {
+				s := begun[n]
+				s.stop()
+				s.chain.mu.Lock()
+				d.abandon(i, s)
+				s.chain.mu.Unlock()
+			}
+			*ps[n].InterruptObject = nil
+			i.lock.part()
+		}
+	}()
+	// What the processors of a mask are is asked of the host once.
+	known := make(map[host.CPUSet]host.CPUSet)
+	cpusOf := func(wanted host.CPUSet) (cpus host.CPUSet, err error) {
+		cpus, ok := known[wanted]
+		if !ok {
+			if cpus, err = usable(d.vfio.Host(), wanted); err == nil {
+				known[wanted] = cpus
+			}
+		}
+		return cpus, err
+	}
+	for _, p := range ps {
+		i, m, cpus, err := d.prepare(p, cpusOf)
+		if err != nil {
+			return err
+		}
+		members = append(members, i)
+		c := d.chainOf(m)
+		c.mu.Lock()
+		s, err := d.begin(i, m, p, c, cpus)
+		c.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		begun = append(begun, s)
+	}
+	if err := d.arm(begun...); err != nil {
+		return &StatusError{
+			Status: statusOf(err), Op: "connect", Reason: fmt.Sprintf("vectors 0x%x to 0x%x", ps[0].Vector, ps[len(ps)-1].Vector), Err: err,
+		}
+	}
+	d.armed(begun...)
+	return nil
 }
 
 // Interrupts returns the interrupts by message number. Each may be used as any other, except that Disconnect of a single one

@@ -94,7 +94,7 @@ func TestConnectMessagesIsAllOrNothing(t *testing.T) {
 	m := vfiotest.FakeMachine(t)
 	before := takeFootprint(t)
 	r := open(t, m, m.E1000E, connect.Policy{})
-	m.Fake.Fail("DeviceSetIRQs", unix.EIO, 4) // message 3
+	m.Fake.Fail("DeviceSetIRQs", unix.EIO, 1)
 	messages, err := r.resources.ConnectMessages(nil, func(int) bool { return true })
 	require.ErrorIs(t, err, unix.EIO)
 	require.ErrorIs(t, err, connect.StatusUnsuccessful)

@@ -55,6 +55,23 @@ func (h *Host) FindIRQ(a pci.Address, kind pci.Kind, message int) (IRQ, error) {
 	return irq, nil
 }
 
+// IRQNumbers returns the host IRQs behind all messages of the device at a that VFIO has enabled and connected to eventfds, by
+// message number, 0 for the line. It reads /proc/interrupts once, where FindIRQ does for each.
+func (h *Host) IRQNumbers(a pci.Address, kind pci.Kind) (map[int]int, error) {
+	if kind == pci.KindINTx {
+		irq, err := h.FindIRQ(a, kind, 0)
+		if err != nil {
+			return nil, err
+		}
+		return map[int]int{0: irq.Number}, nil
+	}
+	table, err := h.interrupts()
+	if err != nil {
+		return nil, deviceError(a, fmt.Sprintf("find the host IRQs of %v", kind), err, "", "")
+	}
+	return table.numbered(fmt.Sprintf("vfio-%s[", strings.ToLower(kind.String())), fmt.Sprintf("](%s)", a)), nil
+}
+
 // IRQCounts returns how often a host IRQ was delivered, by online CPU; fs.ErrNotExist when there is no such IRQ.
 func (h *Host) IRQCounts(number int) (map[int]uint64, error) {
 	table, err := h.interrupts()
@@ -114,6 +131,24 @@ func (t interruptTable) byAction(action string) (IRQ, bool) {
 		}
 		at = end
 	}
+}
+
+// numbered returns the numbers of the interrupts that have a handler named before, a number and after, by that number.
+func (t interruptTable) numbered(before, after string) map[int]int {
+	found := map[int]int{}
+	for line := range bytes.Lines(t.rows) {
+		label, rest, _ := bytes.Cut(line, []byte(":"))
+		_, name, _ := bytes.Cut(rest, []byte(before))
+		digits, _, ok := bytes.Cut(name, []byte(after))
+		irq, err := strconv.Atoi(strings.TrimLeft(string(label), " "))
+		if !ok || err != nil {
+			continue
+		}
+		if n, err := strconv.ParseUint(string(digits), 10, 16); err == nil {
+			found[int(n)] = irq
+		}
+	}
+	return found
 }
 
 // byNumber returns the counts of the interrupt with this number.
