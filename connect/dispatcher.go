@@ -40,8 +40,10 @@ type dispatcher struct {
 
 	// keeps tells that the thread has a P that it keeps while it sleeps. Only the thread changes it.
 	keeps atomic.Bool
-	// quiet is since when nothing has come, zero while something does; it belongs to the thread.
-	quiet time.Time
+	// These belong to the thread: since when nothing has come, zero while something does; and that it has given its P away
+	// until something does.
+	quiet   time.Time
+	resting bool
 
 	// The batch belongs to the thread. It is not on its stack because a service routine may end the goroutine
 	// (runtime.Goexit) and the next one has to go on with the batch: its edges will not come again.
@@ -188,8 +190,9 @@ func (d *dispatcher) dispatch(t *thread) {
 func (d *dispatcher) wait() (err error) {
 	d.n, d.next = 0, 0
 	switch {
-	case !d.keeps.Load() && !d.keep():
+	case !d.keeps.Load() && (d.resting || !d.keep()):
 		d.n, err = d.set.Sleep()
+		d.resting = d.resting && d.n == 0
 		return err
 	case d.how.Wait == Poll:
 		for turn := 0; d.n == 0 && err == nil && turn < pollTurns; turn++ {
@@ -252,7 +255,7 @@ func (d *dispatcher) release() {
 		return
 	}
 	d.keeps.Store(false)
-	d.quiet = time.Time{}
+	d.quiet, d.resting = time.Time{}, true
 	if !d.how.Reserve {
 		keepers.Add(-1)
 	}

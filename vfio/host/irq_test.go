@@ -229,3 +229,27 @@ func FuzzInterrupts(f *testing.F) {
 		}
 	})
 }
+
+func TestIRQNumbers(t *testing.T) {
+	tr := newTree(t)
+	tr.file("/proc/interrupts", interruptsX86)
+	h := tr.host()
+	for _, c := range []struct {
+		address string
+		kind    pci.Kind
+		want    map[int]int
+	}{
+		{"0000:00:05.0", pci.KindMSIX, map[int]int{0: 26, 1: 27, 10: 28}},
+		{"0000:00:08.0", pci.KindMSI, map[int]int{0: 29}},
+		{"0000:00:08.0", pci.KindMSIX, map[int]int{}},
+		{"0000:01:01.0", pci.KindINTx, map[int]int{0: 20}},
+	} {
+		got, err := h.IRQNumbers(addr(t, c.address), c.kind)
+		require.NoError(t, err)
+		assert.Equal(t, c.want, got, "%s %v", c.address, c.kind)
+	}
+	_, err := h.IRQNumbers(addr(t, "0000:00:08.0"), pci.KindINTx)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	_, err = newTree(t).host().IRQNumbers(addr(t, "0000:00:08.0"), pci.KindMSI)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
