@@ -57,6 +57,24 @@ func BackendFor(h *host.Host, dev host.Device) Backend {
 	return BackendGroup
 }
 
+// Nodes returns the nodes that a program has to open, for reading and writing, to have a device by a backend: what a container
+// or another user has to be given. It is nil when the device has none of that backend at this moment: no VFIO driver has the
+// device, the kernel has no such nodes, or the device is behind an IOMMU and b is BackendNoIOMMU, or the other way round.
+func Nodes(h *host.Host, dev host.Device, b Backend) []string {
+	madeUp := dev.Group >= 0 && h.NoIOMMUGroup(dev.Group)
+	own := h.DeviceNode(dev.Address)
+	switch {
+	case !dev.VFIO:
+	case b == BackendIOMMUFD && own != "" && h.HasIOMMUFD():
+		return []string{iommufdNode, own}
+	case b == BackendGroup && dev.Group >= 0 && !madeUp:
+		return []string{containerNode, fmt.Sprintf(groupNode, dev.Group)}
+	case b == BackendNoIOMMU && madeUp:
+		return []string{containerNode, fmt.Sprintf(noIOMMUNode, dev.Group)}
+	}
+	return nil
+}
+
 // backend is what differs between the backends. Each is one file: group.go, iommufd.go, noiommu.go.
 type backend interface {
 	kind() Backend

@@ -540,3 +540,41 @@ func TestGivenIOMMUFDIsShared(t *testing.T) {
 		require.NoError(t, m.Kernel.Close(fd))
 	})
 }
+
+// TestNodes: what Nodes names are the nodes that an open of the device opens.
+func TestNodes(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		nodes := func(b vfio.Backend) []string {
+			d, err := m.Host.Device(m.EDU)
+			require.NoError(t, err)
+			return vfio.Nodes(m.Host, d, b)
+		}
+		for _, b := range []vfio.Backend{vfio.BackendIOMMUFD, vfio.BackendGroup, vfio.BackendNoIOMMU, 0} {
+			assert.Nil(t, nodes(b), "%v: no VFIO driver has the device", b)
+		}
+		m.Bind(t, m.EDU)
+		assert.Nil(t, nodes(vfio.BackendNoIOMMU))
+		for b, there := range map[vfio.Backend]bool{vfio.BackendIOMMUFD: m.Host.HasIOMMUFD(), vfio.BackendGroup: true} {
+			if !there {
+				assert.Nil(t, nodes(b))
+				continue
+			}
+			opened := &opens{Kernel: m.Kernel}
+			d, err := vfio.Open(m.EDU, vfio.OnKernel(opened), vfio.WithBackend(b))
+			require.NoError(t, err)
+			require.NoError(t, d.Close())
+			assert.ElementsMatch(t, opened.nodes, nodes(b))
+		}
+	})
+}
+
+// opens notes what is opened.
+type opens struct {
+	vfio.Kernel
+	nodes []string
+}
+
+func (o *opens) Open(name string) (int, error) {
+	o.nodes = append(o.nodes, name)
+	return o.Kernel.Open(name)
+}

@@ -32,6 +32,7 @@ type Device struct {
 	VFIO           bool   // bound to a VFIO driver: the directory vfio-dev is there, or, as Linux before 6.1 has none, its name says so
 	Group          int    // its IOMMU group; -1 without one
 
+	HostBridge string // the root of its hierarchy as sysfs names it, "pci0000:00"; "" when it is not directly below /sys/devices
 	NUMANode   int    // -1 when the host does not say
 	IRQ        int    // the host IRQ of the INTx line, or of the first MSI message while MSI is enabled; 0 for none
 	PowerState string // "D0", "D3hot", "unknown"; "" when the kernel is too old to say
@@ -89,6 +90,7 @@ func (h *Host) Device(a pci.Address) (Device, error) {
 		DriverOverride:    r.text("driver_override"),
 		VFIO:              h.os.Exists(r.dir + "/vfio-dev"),
 		Group:             r.group(),
+		HostBridge:        r.hostBridge(),
 		NUMANode:          r.numaNode(),
 		IRQ:               int(r.number("irq", 31)),
 		PowerState:        r.text("power_state"),
@@ -210,6 +212,28 @@ func (r *attributes) link(name string) string {
 		return ""
 	}
 	return path.Base(target)
+}
+
+// hostBridge returns the first directory of the device's place below /sys/devices, if that is a PCI host bridge. Of a device
+// behind a VMD it is the bridge that the VMD itself is behind; on machines that find their bridges through a device tree it
+// is none, since these are further down.
+func (r *attributes) hostBridge() string {
+	target, err := r.host.os.Readlink(r.dir)
+	if err != nil {
+		if !gone(err) && !errors.Is(err, unix.EINVAL) { // a directory, in a copy of the tree
+			r.fail(err)
+		}
+		return ""
+	}
+	if !path.IsAbs(target) {
+		target = path.Join(path.Dir(r.dir), target)
+	}
+	below, ok := strings.CutPrefix(target, "/sys/devices/")
+	first, _, _ := strings.Cut(below, "/")
+	if !ok || !strings.HasPrefix(first, "pci") {
+		return ""
+	}
+	return first
 }
 
 // group returns the number of the IOMMU group, or -1.

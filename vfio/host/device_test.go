@@ -20,7 +20,7 @@ func TestDevice(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, Device{
 		Address: pci.Address{Device: 5}, VendorID: 0x8086, DeviceID: 0x10d3, SubsystemVendorID: 0x1af4, SubsystemID: 0x1100,
-		Class: 0x020000, Revision: 3, Driver: "e1000e", Group: 4, NUMANode: -1, IRQ: 22, PowerState: "D0",
+		Class: 0x020000, Revision: 3, Driver: "e1000e", Group: 4, HostBridge: "pci0000:00", NUMANode: -1, IRQ: 22, PowerState: "D0",
 	}, d)
 }
 
@@ -145,7 +145,31 @@ func TestOptionalAttributesMayBeMissing(t *testing.T) {
 	}
 	d, err := tr.host().Device(addr(t, "0000:00:04.0"))
 	require.NoError(t, err)
-	assert.Equal(t, Device{Address: pci.Address{Device: 4}, VendorID: 0x1234, DeviceID: 0x11e8, Class: 0xff00, Group: -1, NUMANode: -1}, d)
+	assert.Equal(t, Device{Address: pci.Address{Device: 4}, VendorID: 0x1234, DeviceID: 0x11e8, Class: 0xff00, Group: -1, HostBridge: "pci0000:00", NUMANode: -1}, d)
+}
+
+// TestHostBridge: a device is below the bridge that its path begins with, however deep, and whatever the path goes through.
+func TestHostBridge(t *testing.T) {
+	for where, want := range map[string]string{
+		"/sys/devices/pci0000:00/0000:00:04.0":                                            "pci0000:00",
+		"/sys/devices/pci0000:40/0000:40:01.1/0000:41:00.0/0000:00:04.0":                  "pci0000:40",
+		"/sys/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:06.0/0000:00:04.0":     "pci0000:00",
+		"/sys/devices/platform/soc/40000000.pcie/pci0000:00/0000:00:00.0/0000:00:04.0":    "",
+		"/sys/bus/pci/elsewhere/pci0000:00/0000:00:04.0":                                  "",
+		"/sys/devices/LNXSYSTM:00/LNXSYBUS:00/PNP0A08:00/device:00/pci/0000:00:04.0/more": "",
+	} {
+		tr := newTree(t)
+		tr.file(where+"/vendor", "0x1234\n")
+		tr.link("/sys/bus/pci/devices/0000:00:04.0", where)
+		d, err := tr.host().Device(addr(t, "0000:00:04.0"))
+		require.NoError(t, err)
+		assert.Equal(t, want, d.HostBridge, where)
+	}
+	tr := newTree(t) // a copy without links
+	tr.file("/sys/bus/pci/devices/0000:00:04.0/vendor", "0x1234\n")
+	d, err := tr.host().Device(addr(t, "0000:00:04.0"))
+	require.NoError(t, err)
+	assert.Empty(t, d.HostBridge)
 }
 
 func TestVirtualFunctions(t *testing.T) {

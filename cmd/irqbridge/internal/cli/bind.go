@@ -65,15 +65,9 @@ process that does not, the kernel waits, until it ends or Ctrl-C ends this.`,
 
 // planAll plans for each device. If one cannot be done, all problems are told and nothing is.
 func (a *app) planAll(args []string, plan func(pci.Address) (*host.Plan, error)) ([]*host.Plan, error) {
-	var addresses []pci.Address
-	for _, arg := range args {
-		address, err := parseAddress(arg)
-		if err != nil {
-			return nil, err
-		}
-		if !slices.Contains(addresses, address) {
-			addresses = append(addresses, address)
-		}
+	addresses, err := parseAddresses(args)
+	if err != nil {
+		return nil, err
 	}
 	var plans []*host.Plan
 	code := exitOK

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -111,7 +112,7 @@ A device on the bench:              irqbridge list
 		},
 	}
 	root.AddCommand(a.listCommand(), a.showCommand(), a.resourcesCommand(), a.mapCommand(), a.bindCommand(), a.unbindCommand(), a.connectCommand(),
-		a.demoCommand(), a.versionCommand())
+		a.cdiCommand(), a.demoCommand(), a.versionCommand())
 	return root
 }
 
@@ -165,6 +166,21 @@ func parseAddress(s string) (pci.Address, error) {
 		return address, &failure{exitUsage, err, "irqbridge list"}
 	}
 	return address, nil
+}
+
+// parseAddresses reads devices' addresses, each once.
+func parseAddresses(args []string) ([]pci.Address, error) {
+	var addresses []pci.Address
+	for _, arg := range args {
+		address, err := parseAddress(arg)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(addresses, address) {
+			addresses = append(addresses, address)
+		}
+	}
+	return addresses, nil
 }
 
 func (a *app) printf(format string, args ...any) { a.stdout.printf(format, args...) }

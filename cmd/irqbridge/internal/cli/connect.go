@@ -120,14 +120,23 @@ func (o *connectOptions) policy() (connect.Policy, error) {
 
 // openOptions reads the flag that chooses the backend.
 func (o *connectOptions) openOptions() ([]vfio.Option, error) {
-	if o.backend == "auto" {
-		return nil, nil
-	}
-	b, err := vfio.ParseBackend(o.backend)
-	if err != nil {
-		return nil, usage("--backend %s: want auto, iommufd, group or no-iommu", o.backend)
+	b, err := parseBackend(o.backend)
+	if b == 0 || err != nil {
+		return nil, err
 	}
 	return []vfio.Option{vfio.WithBackend(b)}, nil
+}
+
+// parseBackend reads the value of --backend; 0 is auto.
+func parseBackend(s string) (vfio.Backend, error) {
+	if s == "auto" {
+		return 0, nil
+	}
+	b, err := vfio.ParseBackend(s)
+	if err != nil {
+		return 0, usage("--backend %s: want auto, iommufd, group or no-iommu", s)
+	}
+	return b, nil
 }
 
 func (a *app) connect(ctx context.Context, address pci.Address, policy connect.Policy, o connectOptions) error {

@@ -34,6 +34,25 @@ type hostJSON struct {
 	IOMMUGroup     *int   `json:"iommuGroup"` // null for none
 	NUMANode       *int   `json:"numaNode"`   // null when the host does not say
 	PowerState     string `json:"powerState"`
+
+	Attributes attributesJSON `json:"attributes"`
+}
+
+// attributesJSON is what Kubernetes' dynamic resource allocation knows a device by, under the names and with the values of
+// package k8s.io/dynamic-resource-allocation/deviceattribute. What that would not publish is absent: a domain of more than
+// 16 bits, a host bridge that is not directly below /sys/devices, a node that the host does not say.
+type attributesJSON struct {
+	PCIBusID string `json:"resource.kubernetes.io/pciBusID,omitempty"`
+	PCIeRoot string `json:"resource.kubernetes.io/pcieRoot,omitempty"`
+	NUMANode *int   `json:"resource.kubernetes.io/numaNode,omitempty"`
+}
+
+func newAttributesJSON(d host.Device) attributesJSON {
+	j := attributesJSON{PCIeRoot: d.HostBridge, NUMANode: unlessNegative(d.NUMANode)}
+	if d.Address.Domain <= 0xffff {
+		j.PCIBusID = d.Address.String()
+	}
+	return j
 }
 
 func newDeviceJSON(address pci.Address, f *pci.Function, n naming) deviceJSON {
@@ -48,6 +67,7 @@ func newHostJSON(d host.Device, backend string) *hostJSON {
 	return &hostJSON{
 		Driver: d.Driver, DriverOverride: d.DriverOverride, VFIO: d.VFIO, Backend: backend, PowerState: d.PowerState,
 		IOMMUGroup: unlessNegative(d.Group), NUMANode: unlessNegative(d.NUMANode),
+		Attributes: newAttributesJSON(d),
 	}
 }
 

@@ -14,5 +14,6 @@
 //
 // The verbs that read take --json and then print one object with "schema": 1. Its keys stay; the text for people is
 // free to change. In it hexadecimal values are strings ("0x8086"), sets of CPUs are strings in the kernel's list format
-// ("0-3,8"), and all else is a number. map is the exception: a line of input makes an object of its own.
+// ("0-3,8"), and all else is a number. map is an exception: a line of input makes an object of its own; and what cdi
+// prints is in the CDI project's form.
 package cli
