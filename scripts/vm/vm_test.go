@@ -3,11 +3,13 @@ package vm_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -308,9 +310,59 @@ func TestKernelPanic(t *testing.T) {
 	r := run(t, command(t, "./run", "--", "sh", "-c", "echo before; sleep 1; echo c > /proc/sysrq-trigger; sleep 600"))
 	assert.Equal(t, 125, r.status)
 	assert.Equal(t, "before\n", r.stdout)
-	assert.Contains(t, r.stderr, "the guest ended before the program did")
+	assert.Contains(t, r.stderr, "the guest ended before the program did: QEMU has ended: exit status 0")
 	assert.Regexp(t, `(?m)^  \| .*Kernel panic - not syncing`, r.stderr)
 	assert.NotContains(t, r.stderr, "once more", "a program that began is not begun again")
+}
+
+// TestPanicUnderTest has the guest's kernel panic under a test that is not verbose, and is named for it.
+func TestPanicUnderTest(t *testing.T) {
+	boot(t)
+	cmd := command(t, "go", "test", "-exec", "./exec", "-run", "^TestPanicsInGuest$", ".")
+	cmd.Env = append(cmd.Env, "IRQBRIDGE_PANIC=1")
+	r := run(t, cmd)
+	assert.Equal(t, 1, r.status)
+	assert.Contains(t, r.stdout+r.stderr, "\nthe test that began last: TestPanicsInGuest/now\n")
+	assert.NotContains(t, r.stdout, "=== RUN")
+	assert.Contains(t, r.stdout, "vm_test.go:", "what it printed")
+}
+
+func TestPanicsInGuest(t *testing.T) {
+	inGuest(t)
+	if os.Getenv("IRQBRIDGE_PANIC") == "" {
+		t.Skip("TestPanicUnderTest runs this")
+	}
+	t.Run("now", func(t *testing.T) {
+		t.Log("panics")
+		require.NoError(t, os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0))
+	})
+}
+
+// TestCrash has QEMU end by a signal, as it does by its own faults.
+func TestCrash(t *testing.T) {
+	boot(t)
+	cmd := command(t, "./run", "--", "sh", "-c", "echo ready; exec sleep 600")
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	require.NoError(t, cmd.Start())
+	_, err = io.ReadFull(stdout, make([]byte, len("ready\n")))
+	require.NoError(t, err)
+	// Each thread has its own children, and one of the launcher's has QEMU.
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", cmd.Process.Pid))
+	require.NoError(t, err)
+	var children []string
+	for _, list := range lists {
+		children = append(children, strings.Fields(attribute(t, list))...)
+	}
+	require.Len(t, children, 1)
+	qemu, err := strconv.Atoi(children[0])
+	require.NoError(t, err)
+	require.NoError(t, syscall.Kill(qemu, syscall.SIGSEGV))
+	require.Error(t, cmd.Wait())
+	assert.Equal(t, 125, cmd.ProcessState.ExitCode())
+	assert.Contains(t, stderr.String(), "QEMU has ended: signal 11, SIGSEGV")
 }
 
 func TestBootFails(t *testing.T) {

@@ -3,8 +3,11 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,9 +41,19 @@ func TestInspectTest(t *testing.T) {
 	assert.Len(t, got.args, 7)
 	assert.NotContains(t, got.args, "-test.testlogfile=/w/testlog.txt")
 
+	assert.False(t, got.brief, "-test.v is given")
+
 	got, err = inspectTest([]string{"-test.timeout=0s"}, dir)
 	require.NoError(t, err)
+	assert.True(t, got.brief)
+	assert.Equal(t, []string{"-test.v=test2json", "-test.timeout=0s"}, got.args)
 	assert.Zero(t, got.timeout, "go test -timeout 0 means none")
+	for _, arg := range []string{"-test.v", "-test.bench=.", "-test.fuzz=F", "-test.list=."} {
+		got, err = inspectTest([]string{arg}, dir)
+		require.NoError(t, err)
+		assert.False(t, got.brief, arg)
+		assert.Equal(t, []string{arg}, got.args)
+	}
 	_, err = inspectTest([]string{"-test.timeout=soon"}, dir)
 	assert.Error(t, err)
 }
@@ -199,6 +212,69 @@ func TestExtractRefusesWhatWasNotAskedFor(t *testing.T) {
 	for _, name := range []string{"/etc/passwd", "/cover/../../escaped", "/coverage"} {
 		_, err := extract(archive(t, name), map[string]string{"/cover": dir})
 		assert.ErrorContains(t, err, "not asked for", name)
+	}
+}
+
+// TestOutput has what test binaries print in one piece and byte by byte.
+func TestOutput(t *testing.T) {
+	for name, c := range map[string]struct {
+		brief               bool
+		printed, want, last string
+	}{
+		"passed": {
+			true,
+			"before\n\x16=== RUN   TestA\n\x16=== RUN   TestA/b\n    a_test.go:1: log\nno end of line\x16--- SKIP: TestA/b (0.00s)\n" +
+				"\x16=== NAME  TestA\n    a_test.go:2: log\n\x16=== ATTR  TestA key value\n\x16--- PASS: TestA (0.00s)\n\x16PASS\ncoverage: 1%\n",
+			"before\nPASS\ncoverage: 1%\n", "TestA/b",
+		},
+		"failed": {
+			true,
+			"\x16=== RUN   TestA\n\x16=== PAUSE TestA\n\x16=== RUN   TestB\n\x16=== PAUSE TestB\n\x16=== CONT  TestA\n    a_test.go:1: of A\n" +
+				"\x16=== CONT  TestB\n    a_test.go:2: of B\n\x16=== NAME  TestA\n    a_test.go:3: of A\n\x16--- FAIL: TestA (0.00s)\n\x16--- PASS: TestB (0.00s)\n\x16FAIL\n",
+			"--- FAIL: TestA (0.00s)\n    a_test.go:1: of A\n    a_test.go:3: of A\nFAIL\n", "TestB",
+		},
+		"not ended": {
+			true,
+			"\x16=== RUN   TestA\n    a_test.go:1: of A\n\x16=== RUN   TestA/b\n    a_test.go:2: of b\nhalf",
+			"    a_test.go:1: of A\n    a_test.go:2: of b\nhalf", "TestA/b",
+		},
+		"verbose": {
+			false,
+			"=== RUN   TestA\n=== RUN   TestA/b\n--- PASS: TestA (0.00s)\n    --- PASS: TestA/b (0.00s)\nPASS\nhalf",
+			"=== RUN   TestA\n=== RUN   TestA/b\n--- PASS: TestA (0.00s)\n    --- PASS: TestA/b (0.00s)\nPASS\nhalf", "TestA/b",
+		},
+		"JSON": {false, "\x16=== RUN   TestA\nx\x16--- PASS: TestA (0.00s)\n", "\x16=== RUN   TestA\nx\x16--- PASS: TestA (0.00s)\n", "TestA"},
+	} {
+		for _, piece := range []int{1, len(c.printed)} {
+			t.Run(fmt.Sprintf("%s/%d", name, piece), func(t *testing.T) {
+				var got bytes.Buffer
+				o := &testOutput{w: &got, brief: c.brief}
+				for p := range slices.Chunk([]byte(c.printed), piece) {
+					n, err := o.Write(p)
+					require.NoError(t, err)
+					require.Equal(t, len(p), n)
+				}
+				require.NoError(t, o.Close())
+				assert.Equal(t, c.want, got.String())
+				assert.Equal(t, c.last, o.begun)
+			})
+		}
+	}
+}
+
+// TestEnding has the ends that QEMU's may be.
+func TestEnding(t *testing.T) {
+	for script, want := range map[string]string{
+		"exit 0":        "exit status 0, the guest powered off or rebooted",
+		"exit 1":        "exit status 1",
+		"kill -SEGV $$": "QEMU has ended: signal 11, SIGSEGV (segmentation fault), a fault of QEMU's own",
+		"kill -ABRT $$": "SIGABRT",
+		"kill -KILL $$": "when memory is short",
+		"kill -TERM $$": "SIGTERM (terminated)",
+	} {
+		cmd := exec.Command("sh", "-c", script)
+		_ = cmd.Run() // its state is what is of interest
+		assert.ErrorContains(t, endError{errLineEnded, cmd.ProcessState}, want, script)
 	}
 }
 

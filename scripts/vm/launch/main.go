@@ -63,6 +63,8 @@ func launch(o *options) (int, error) {
 	job := &wire.Job{Args: o.command, Dir: dir, Env: environment(o), User: o.user}
 	var files []file
 	back := map[string]string{} // guest path to host path
+	tests := &testOutput{w: os.Stdout}
+	stdout := io.Writer(os.Stdout)
 
 	if strings.Contains(o.command[0], "/") {
 		program := absolute(dir, o.command[0])
@@ -91,6 +93,7 @@ func launch(o *options) (int, error) {
 			back[output.Path] = output.Path
 		}
 		job.Output = t.outputs
+		tests.brief, stdout = t.brief, tests
 		if o.timeout < 0 {
 			o.timeout = t.timeout
 		}
@@ -120,13 +123,16 @@ func launch(o *options) (int, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		s, err := newSession(o, filepath.Join(kernelDir, "vmlinuz"), image, input())
+		s, err := newSession(o, filepath.Join(kernelDir, "vmlinuz"), image, input(), stdout)
 		if err != nil {
 			return nil, nil, err
 		}
 		result, err := s.run()
+		if closeErr := tests.Close(); err == nil {
+			err = closeErr
+		}
 		if err != nil {
-			return s, nil, explain(err, o, s.console)
+			return s, nil, explain(err, o, tests.begun, s.console)
 		}
 		return s, result, nil
 	}
@@ -161,8 +167,9 @@ func launch(o *options) (int, error) {
 	return result.Status, nil
 }
 
-// explain adds to a failure of the machine what the console showed last, and gives it its exit status.
-func explain(err error, o *options, c *console) error {
+// explain adds to a failure of the machine which test began last, unless there was none, and what the console showed
+// last, and gives it its exit status.
+func explain(err error, o *options, test string, c *console) error {
 	if ended, ok := errors.AsType[signalError](err); ok {
 		return exitError{128 + int(ended.signal), err}
 	}
@@ -170,7 +177,10 @@ func explain(err error, o *options, c *console) error {
 	if _, late := errors.AsType[timeoutError](err); late {
 		status = exitTimeout
 	}
-	return exitError{status, fmt.Errorf("%w\nkernel %s; the console's last lines:\n%s", err, o.kernel, c.Tail("  | "))}
+	if test != "" {
+		test = "\nthe test that began last: " + test
+	}
+	return exitError{status, fmt.Errorf("%w%s\nkernel %s; the console's last lines:\n%s", err, test, o.kernel, c.Tail("  | "))}
 }
 
 // prepare gives the kernel's directory and the busybox program, after calling setup if something is missing.

@@ -32,6 +32,7 @@ type session struct {
 	out     *wire.Writer
 	in      *wire.Reader
 	stdin   io.Reader     // nil: none
+	stdout  io.Writer     // for the program's standard output
 	timeout time.Duration // 0: none
 
 	up      atomic.Bool   // the guest answers
@@ -58,7 +59,7 @@ type signalError struct{ signal syscall.Signal }
 func (e signalError) Error() string { return "ended by " + e.signal.String() }
 
 // newSession prepares a machine that boots the kernel and the initial file system.
-func newSession(o *options, kernel string, initrd *os.File, stdin io.Reader) (*session, error) {
+func newSession(o *options, kernel string, initrd *os.File, stdin io.Reader, stdout io.Writer) (*session, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
@@ -70,6 +71,7 @@ func newSession(o *options, kernel string, initrd *os.File, stdin io.Reader) (*s
 		out:     wire.NewWriter(ours),
 		in:      wire.NewReader(ours),
 		stdin:   stdin,
+		stdout:  stdout,
 		timeout: o.timeout,
 		taken:   make(chan struct{}, 1),
 	}
@@ -94,7 +96,7 @@ func (s *session) run() (*wire.Result, error) {
 	}
 	exited := make(chan struct{})
 	go func() {
-		// How QEMU ended says nothing: a panic and a power-off are both a success to it.
+		// Its state, and not this error, which may be the console's, says how it ended.
 		_ = s.qemu.Wait()
 		close(exited)
 	}()
@@ -134,8 +136,10 @@ func (s *session) run() (*wire.Result, error) {
 				wait(exited, powerOff)
 				return o.result, nil
 			}
-			// QEMU's last words may still be on the way.
-			wait(exited, time.Second)
+			// QEMU's last words may still be on the way, and its memory on the way into a core file.
+			if errors.Is(o.err, errLineEnded) && wait(exited, lastWords) {
+				return nil, endError{o.err, s.qemu.ProcessState}
+			}
 			return nil, o.err
 		case <-expired:
 			return nil, timeoutError{s.timeout}
@@ -153,10 +157,13 @@ func (s *session) run() (*wire.Result, error) {
 	}
 }
 
-func wait(done <-chan struct{}, limit time.Duration) {
+// wait waits for the end of what closes done, and tells whether it came.
+func wait(done <-chan struct{}, limit time.Duration) bool {
 	select {
 	case <-done:
+		return true
 	case <-time.After(limit):
+		return false
 	}
 }
 
@@ -175,7 +182,7 @@ func (s *session) talk() (*wire.Result, error) {
 		switch frame.Kind {
 		case wire.Stdout:
 			// A reader that went away is noticed here as it would be by the program itself: SIGPIPE ends us.
-			_, err = os.Stdout.Write(frame.Payload)
+			_, err = s.stdout.Write(frame.Payload)
 		case wire.Stderr:
 			_, err = os.Stderr.Write(frame.Payload)
 		case wire.Archive:
@@ -198,7 +205,7 @@ func (s *session) talk() (*wire.Result, error) {
 // lineError puts the end of the serial line into words.
 func lineError(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("QEMU has ended (a kernel panic ends it; see the console)")
+		return errLineEnded
 	}
 	return err
 }

@@ -18,6 +18,7 @@ type testBinary struct {
 	files   []file
 	outputs []wire.Output // under the same names on the host
 	timeout time.Duration // 0: none
+	brief   bool          // it was not to be verbose, and is all the same
 }
 
 // bootAndReturn is what a test's own timeout does not cover.
@@ -25,6 +26,9 @@ const bootAndReturn = 3 * time.Minute
 
 // profiles are the flags of a test binary that name a file which it writes and somebody wants.
 var profiles = []string{"coverprofile", "cpuprofile", "memprofile", "blockprofile", "mutexprofile", "trace"}
+
+// otherOutput are the flags with which a test binary prints something else than what failed.
+var otherOutput = []string{"v", "bench", "fuzz", "list"}
 
 func inspectTest(args []string, dir string) (*testBinary, error) {
 	t := &testBinary{files: []file{{source: dir, name: dir, onlyFiles: true}}}
@@ -37,10 +41,14 @@ func inspectTest(args []string, dir string) (*testBinary, error) {
 
 	flags := map[string]string{}
 	for _, arg := range args {
-		name, value, ok := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		if name, isTest := strings.CutPrefix(name, "test."); isTest && ok && strings.HasPrefix(arg, "-") {
+		name, value, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if name, isTest := strings.CutPrefix(name, "test."); isTest && strings.HasPrefix(arg, "-") {
 			flags[name] = value
 		}
+	}
+	given := func(name string) bool { _, ok := flags[name]; return ok }
+	if t.brief = !slices.ContainsFunc(otherOutput, given); t.brief {
+		t.args = slices.Insert(t.args, 0, "-test.v=test2json")
 	}
 	outputDir := dir
 	if d := flags["outputdir"]; d != "" {
