@@ -26,7 +26,7 @@ func (a *app) planConnect(address pci.Address, policy connect.Policy, src source
 	if err != nil {
 		return nil, fmt.Errorf("%v: read configuration space: %w", address, err)
 	}
-	if err := offersKind(address, f, policy.Kind); err != nil || hidesInterrupts(f) {
+	if err := src.offersKind(address, f, policy.Kind); err != nil || hidesInterrupts(f) {
 		return nil, err
 	}
 	p := connectPlan{cpus: policy.CPUs}
@@ -41,18 +41,22 @@ func (a *app) planConnect(address pci.Address, policy connect.Policy, src source
 	return &p, src.suits(address, p.kind)
 }
 
-// printPlan is connect --dry-run.
-func (a *app) printPlan(d host.Device, p *connectPlan, src source, how string, o connectOptions) error {
-	if p == nil {
-		return &failure{exitPartial, fmt.Errorf("%v: the interrupts of the device are not readable by this user", d.Address), fmt.Sprintf("sudo irqbridge connect %v --dry-run", d.Address)}
+// everyMessage stands for the number of a message.
+const everyMessage = -1
+
+// printPlan is the --dry-run of the verbs that connect: with n raises of the message only, or of everyMessage.
+func (a *app) printPlan(p *prepared, c choice, only, n int) error {
+	d, src := p.device, p.source
+	if p.plan == nil {
+		return &failure{exitPartial, fmt.Errorf("%v: the interrupts of the device are not readable by this user", d.Address), fmt.Sprintf("sudo irqbridge %s %v --dry-run", c.verb, d.Address)}
 	}
 	if d.Group < 0 {
-		return unsupported(fmt.Sprintf("irqbridge bind --dry-run %v", d.Address), "%v: connect would fail: the device is in no IOMMU group", d.Address)
+		return unsupported(fmt.Sprintf("irqbridge bind --dry-run %v", d.Address), "%v: %s would fail: the device is in no IOMMU group", d.Address, c.verb)
 	}
-	kind, messages := p.kind, p.list.Expand()
+	kind, messages := p.plan.kind, p.plan.list.Expand()
 	last := len(messages) - 1
-	a.printf("%v  %s  %s\n", d.Address, interruptsOf(kind, len(messages)), how)
-	printParameters(a.stdout, p.list, "", tableLimit)
+	a.printf("%v  %s  %s\n", d.Address, interruptsOf(kind, len(messages)), p.how)
+	printParameters(a.stdout, p.plan.list, "", tableLimit)
 	a.printf("+ open /dev/vfio/%d and the device in it; memory decoding on\n", d.Group)
 	index := vfio.IndexOf(kind)
 	vectors := "vector 0"
@@ -60,10 +64,10 @@ func (a *app) printPlan(d host.Device, p *connectPlan, src source, how string, o
 		vectors = fmt.Sprintf("vectors 0 to %d", last)
 	}
 	a.printf("+ enable %v %s, an eventfd each%s\n", index, vectors, when(kind != pci.KindINTx, "; bus master on"))
-	if o.spread && kind == pci.KindMSIX {
+	if c.spread && kind == pci.KindMSIX {
 		a.printf("+ echo CPU > /proc/irq/N/smp_affinity_list, for the host IRQ N of each and the CPU of its mask\n")
 	} else {
-		a.printf("+ echo %s > /proc/irq/N/smp_affinity_list, for the host IRQ N of each\n", p.cpus)
+		a.printf("+ echo %s > /proc/irq/N/smp_affinity_list, for the host IRQ N of each\n", p.plan.cpus)
 	}
 	var described *profile.Interrupts
 	if src.profile != nil {
@@ -76,12 +80,14 @@ func (a *app) printPlan(d host.Device, p *connectPlan, src source, how string, o
 		}
 	}
 	switch {
-	case o.raise > 0 && src.loopback:
-		a.printf("+ trigger %v %s in the kernel, %s each\n", index, vectors, plural(o.raise, "time"))
-	case o.raise > 0:
+	case n > 0 && src.loopback && only != everyMessage:
+		a.printf("+ trigger %v vector %d in the kernel, %s\n", index, only, plural(n, "time"))
+	case n > 0 && src.loopback:
+		a.printf("+ trigger %v %s in the kernel, %s each\n", index, vectors, plural(n, "time"))
+	case n > 0:
 		for _, m := range described.Messages {
-			if m.Message <= last {
-				a.printSteps(fmt.Sprintf("message %d: raise %s", m.Message, plural(o.raise, "time")), m.Raise)
+			if m.Message <= last && (only == everyMessage || only == m.Message) {
+				a.printSteps(fmt.Sprintf("message %d: raise %s", m.Message, plural(n, "time")), m.Raise)
 			}
 		}
 	}
@@ -95,7 +101,7 @@ func (a *app) printPlan(d host.Device, p *connectPlan, src source, how string, o
 	}
 	a.printf("+ disable %v%s; close the device\n", index, when(kind != pci.KindINTx, "; bus master off"))
 	if !d.VFIO {
-		return &failure{exitFailed, fmt.Errorf("%v: connect would fail: the device is not bound to a VFIO driver", d.Address), "irqbridge bind " + d.Address.String()}
+		return &failure{exitFailed, fmt.Errorf("%v: %s would fail: the device is not bound to a VFIO driver", d.Address, c.verb), "irqbridge bind " + d.Address.String()}
 	}
 	return nil
 }

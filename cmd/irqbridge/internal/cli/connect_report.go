@@ -36,16 +36,16 @@ type connectedJSON struct {
 }
 
 // tellBeginning says what was decided without being asked for.
-func (a *app) tellBeginning(s *session, how string, o connectOptions) {
+func (a *app) tellBeginning(s *session, p *prepared, asJSON bool) {
 	address := s.device.Address()
-	if o.json {
-		a.note("%v: %s", address, how)
+	if asJSON {
+		a.note("%v: %s", address, p.how)
 	}
 	if s.resources.Shortfall != nil {
 		a.note("%v: fewer interrupts than the device has: %v", address, s.resources.Shortfall)
 	}
 	for _, r := range s.rows {
-		if err := r.interrupt.Affinity().IRQErr; err != nil && o.cpus != "" {
+		if err := r.interrupt.Affinity().IRQErr; err != nil && p.asked {
 			a.note("%v: the host's affinity of its interrupts is not set, only that of the threads: %v", address, err)
 			break
 		}
@@ -56,17 +56,17 @@ func (a *app) tellBeginning(s *session, how string, o connectOptions) {
 }
 
 // tellEnd reports what went wrong, and returns the exit status.
-func (a *app) tellEnd(ctx context.Context, s *session, o connectOptions, problems []problem) int {
+func (a *app) tellEnd(ctx context.Context, s *session, problems []problem) int {
 	failed, unknown, unfinished := len(problems) > 0, false, false
 	for _, r := range s.rows {
 		switch {
-		case o.raise == 0:
+		case r.wanted == 0:
 		case r.trigger == nil:
 			a.note("%v: message %d was not raised: the profile does not say how", s.device.Address(), r.message.Index)
 			unknown = true
-		case r.serviced < uint64(o.raise):
+		case r.serviced < r.wanted:
 			failed = true
-			unfinished = unfinished || r.raised < uint64(o.raise)
+			unfinished = unfinished || r.raised < r.wanted
 		}
 		if err := r.interrupt.Err(); err != nil && !errors.Is(err, os.ErrClosed) {
 			a.note("%v", err)

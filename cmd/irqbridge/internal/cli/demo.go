@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -90,7 +91,7 @@ func (a *app) demonstrate(ctx context.Context, d demonstration) (err error) {
 		a.printf("\n%s\n", d.descriptors)
 		printWay(a, s.resources.ResourceList)
 	}
-	if err := s.raise(ctx, demoRaises, func(int, uint64) {}); err != nil {
+	if err := s.raise(ctx, s.rows, demoRaises, func(*row, time.Duration) {}); err != nil {
 		return err
 	}
 	if err := s.observe(); err != nil {

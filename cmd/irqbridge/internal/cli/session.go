@@ -45,6 +45,7 @@ type row struct {
 	routine    *routine
 	before     map[int]uint64 // /proc/interrupts when it was connected
 	trigger    func() error   // raises it; nil when nothing can
+	wanted     uint64         // how often it was to be raised
 	raised     uint64
 	serviced   uint64
 
@@ -66,10 +67,27 @@ type routine struct {
 	wrongCPU atomic.Uint64
 	onCPU    []atomic.Uint64 // calls by CPU, for the CPUs that the host had when it was connected
 	ran      chan struct{}   // gets one after a claimed call, if the last one was taken
+	// entered is when the first claimed call since it was set to awaited began, by the clock of now; enteredOn is its CPU.
+	entered   atomic.Int64
+	enteredOn atomic.Int32
 }
+
+// awaited is in routine.entered while somebody waits for the next claimed call; without, no clock is read.
+const awaited = -1
+
+// programStart is what now counts from.
+var programStart = time.Now()
+
+// now is a reading of the monotonic clock in nanoseconds.
+func now() int64 { return int64(time.Since(programStart)) }
 
 // serve is the connect.ServiceRoutine.
 func (r *routine) serve(*connect.Interrupt, any) bool {
+	var entered int64
+	timed := r.entered.Load() == awaited
+	if timed {
+		entered = now()
+	}
 	claimed := r.claimAll || r.handler != nil && r.handler.Service()
 	cpu, err := r.host.CurrentCPU()
 	if err != nil || !r.cpus.Has(cpu) {
@@ -80,6 +98,10 @@ func (r *routine) serve(*connect.Interrupt, any) bool {
 	}
 	r.calls.Add(1)
 	if claimed {
+		if timed {
+			r.enteredOn.Store(int32(cpu))
+			r.entered.Store(entered)
+		}
 		r.claimed.Add(1)
 		select {
 		case r.ran <- struct{}{}:
@@ -100,12 +122,6 @@ func (r *routine) callsByCPU() map[int]uint64 {
 	return m
 }
 
-// source is how interrupts are to be raised and served.
-type source struct {
-	profile  *profile.Profile // nil: none
-	loopback bool
-}
-
 // startSession connects every interrupt that the policy gives to an open device, and switches them on in the device. On
 // failure nothing is left connected; the device stays the caller's to close.
 //
@@ -122,7 +138,7 @@ func startSession(device *vfio.Device, policy connect.Policy, src source, silenc
 	if err != nil {
 		return nil, err
 	}
-	if err := offersKind(device.Address(), f, policy.Kind); err != nil {
+	if err := src.offersKind(device.Address(), f, policy.Kind); err != nil {
 		return nil, err
 	}
 	if s.resources, err = connect.Assign(device, policy); err != nil {
@@ -157,22 +173,6 @@ func startSession(device *vfio.Device, policy connect.Policy, src source, silenc
 	return s, nil
 }
 
-// suits refuses a kind of interrupt that the source cannot serve.
-func (s source) suits(address pci.Address, kind pci.Kind) error {
-	p := s.profile
-	switch {
-	case kind == 0:
-		return unsupported("irqbridge list", "%v: the device has no interrupts", address)
-	case p == nil && !s.loopback && kind == pci.KindINTx:
-		return unsupported(fmt.Sprintf("irqbridge connect %v --profile FILE", address),
-			"%v: nothing tells how to acknowledge its line, which would interrupt for ever: it takes a profile", address)
-	case p == nil || p.For(kind) != nil:
-		return nil
-	}
-	return unsupported(fmt.Sprintf("irqbridge connect %v --kind %v", address, p.Kinds()[len(p.Kinds())-1]),
-		"%v: profile %s describes %s, not %v", address, p.Name, kindNames(p.Kinds()), vfio.IndexOf(kind))
-}
-
 // barOf gives a profile the device's BARs.
 func barOf(device *vfio.Device) func(int) (profile.BAR, error) {
 	return func(i int) (profile.BAR, error) {
@@ -182,15 +182,6 @@ func barOf(device *vfio.Device) func(int) (profile.BAR, error) {
 		}
 		return bar, nil
 	}
-}
-
-// offersKind refuses a kind of interrupt that the device does not have.
-func offersKind(address pci.Address, f *pci.Function, kind pci.Kind) error {
-	has := kind == 0 || kind == pci.KindINTx && f.INTx != nil || kind == pci.KindMSI && f.MSI != nil || kind == pci.KindMSIX && f.MSIX != nil
-	if !has && !hidesInterrupts(f) {
-		return unsupported(fmt.Sprintf("irqbridge connect %v", address), "%v: the device has no %v; it offers: %s", address, vfio.IndexOf(kind), offers(f))
-	}
-	return nil
 }
 
 func (s *session) connect(m pci.Message, loopback bool) error {
@@ -235,10 +226,13 @@ func (s *session) connect(m pci.Message, loopback bool) error {
 	return nil
 }
 
-// raise raises each interrupt n times, one after another, and waits for each to be serviced. It ends early when ctx
-// does, and gives up a message that is not serviced; the rows tell.
-func (s *session) raise(ctx context.Context, n int, progress func(message int, done uint64)) error {
-	for _, r := range s.rows {
+// raise raises each of the interrupts n times, one after another, and waits for each to be serviced. It ends early when ctx
+// does, and gives up a message that is not serviced; the rows tell. done is called after each that was serviced.
+func (s *session) raise(ctx context.Context, rows []*row, n int, done func(*row, time.Duration)) error {
+	for _, r := range rows {
+		r.wanted += uint64(n)
+	}
+	for _, r := range rows {
 		if r.trigger == nil {
 			continue
 		}
@@ -247,7 +241,7 @@ func (s *session) raise(ctx context.Context, n int, progress func(message int, d
 			if ctx.Err() != nil || !s.awaitUnmask() {
 				return nil
 			}
-			serviced, err := r.raiseOnce(ctx)
+			after, serviced, err := r.raiseOnce(ctx)
 			if err != nil {
 				return fmt.Errorf("%v: raise %v %d: %w", s.device.Address(), s.resources.Kind, r.message.Index, err)
 			}
@@ -255,21 +249,23 @@ func (s *session) raise(ctx context.Context, n int, progress func(message int, d
 				return nil
 			}
 			if serviced {
-				r.serviced++
+				done(r, after)
 			} else if misses++; r.serviced == 0 || misses == toleratedMisses {
 				break
 			}
-			progress(r.message.Index, r.raised)
 		}
 	}
 	return nil
 }
 
-// raiseOnce raises the interrupt and waits for it. One that it does not wait for, because ctx ends, does not count as raised.
-func (r *row) raiseOnce(ctx context.Context) (serviced bool, err error) {
+// raiseOnce raises the interrupt and waits for it. after is how long its service routine took to begin, counted from
+// before the raise. An interrupt that is not waited for, because ctx ends, does not count as raised.
+func (r *row) raiseOnce(ctx context.Context) (after time.Duration, serviced bool, err error) {
 	before := r.routine.claimed.Load()
+	r.routine.entered.Store(awaited)
+	begin := now()
 	if err := r.trigger(); err != nil {
-		return false, err
+		return 0, false, err
 	}
 	r.raised++
 	deadline := time.NewTimer(serviceDeadline)
@@ -277,14 +273,18 @@ func (r *row) raiseOnce(ctx context.Context) (serviced bool, err error) {
 	for r.routine.claimed.Load() == before {
 		select {
 		case <-r.routine.ran:
+			continue
 		case <-ctx.Done():
 			r.raised--
-			return false, nil
+			return 0, false, nil
 		case <-deadline.C:
-			return r.routine.claimed.Load() > before, nil
+		}
+		if r.routine.claimed.Load() == before {
+			return 0, false, nil
 		}
 	}
-	return true, nil
+	r.serviced++
+	return time.Duration(r.routine.entered.Load() - begin), true, nil
 }
 
 // awaitUnmask waits until the kernel has unmasked the line again after an interrupt, which comes after the service
