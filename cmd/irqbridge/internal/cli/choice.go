@@ -146,12 +146,18 @@ func (a *app) prepare(cmd *cobra.Command, arg string, c choice, raising *string)
 		return nil, err
 	}
 	p.source = source{verb: c.verb, profile: board, loopback: c.loopback}
-	if p.how, err = p.source.choose(p.device, raising); err != nil {
+	p.how = p.source.choose(p.device)
+	if p.plan, err = a.planConnect(address, p.policy, p.source); err != nil {
 		return nil, err
 	}
-	p.plan, err = a.planConnect(address, p.policy, p.source)
-	return p, err
+	if raising != nil && p.source.profile == nil && !p.source.loopback {
+		return nil, unsupported(fmt.Sprintf("irqbridge %s %v --loopback%s, or give --profile FILE", c.verb, address, *raising),
+			"%v: the program has no profile for %s, so it does not know how to raise its interrupts", address, idOf(p.device))
+	}
+	return p, nil
 }
+
+func idOf(d host.Device) string { return fmt.Sprintf("%04x:%04x", d.VendorID, d.DeviceID) }
 
 // source is how interrupts are to be raised and served.
 type source struct {
@@ -160,26 +166,21 @@ type source struct {
 	loopback bool
 }
 
-// choose completes a source for a device, and says in words what it is. raising is as for prepare.
-func (s *source) choose(d host.Device, raising *string) (string, error) {
-	id := fmt.Sprintf("%04x:%04x", d.VendorID, d.DeviceID)
-	if s.loopback {
-		return "loopback", nil
+// choose completes a source for a device, and says in words what it is.
+func (s *source) choose(d host.Device) string {
+	id := profile.ID{Vendor: d.VendorID, Device: d.DeviceID}
+	switch {
+	case s.loopback:
+		return "loopback"
+	case s.profile != nil && !s.profile.Matches(id):
+		return fmt.Sprintf("profile %s, which is not for %s", s.profile.Name, idOf(d))
+	case s.profile != nil:
+		return "profile " + s.profile.Name
 	}
-	if s.profile != nil {
-		if !s.profile.Matches(profile.ID{Vendor: d.VendorID, Device: d.DeviceID}) {
-			return fmt.Sprintf("profile %s, which is not for %s", s.profile.Name, id), nil
-		}
-		return "profile " + s.profile.Name, nil
+	if s.profile = profile.ForDevice(id); s.profile != nil {
+		return fmt.Sprintf("profile %s, chosen for %s", s.profile.Name, idOf(d))
 	}
-	if s.profile = profile.ForDevice(profile.ID{Vendor: d.VendorID, Device: d.DeviceID}); s.profile != nil {
-		return fmt.Sprintf("profile %s, chosen for %s", s.profile.Name, id), nil
-	}
-	if raising != nil {
-		return "", unsupported(fmt.Sprintf("irqbridge %s %v --loopback%s, or give --profile FILE", s.verb, d.Address, *raising),
-			"%v: the program has no profile for %s, so it does not know how to raise its interrupts", d.Address, id)
-	}
-	return "no profile: what arrives is counted", nil
+	return "no profile: what arrives is counted"
 }
 
 // suits refuses a kind of interrupt that the source cannot serve.

@@ -111,7 +111,8 @@ A device on the bench:              irqbridge list
 			return fmt.Errorf("there is no verb %q", args[0])
 		},
 	}
-	root.AddCommand(a.listCommand(), a.showCommand(), a.resourcesCommand(), a.mapCommand(), a.bindCommand(), a.unbindCommand(), a.connectCommand(),
+	root.AddCommand(a.listCommand(), a.showCommand(), a.resourcesCommand(), a.mapCommand(), a.bindCommand(), a.unbindCommand(),
+		a.connectCommand(), a.triggerCommand(), a.maskCommand(), a.unmaskCommand(), a.resetCommand(),
 		a.cdiCommand(), a.demoCommand(), a.versionCommand())
 	return root
 }

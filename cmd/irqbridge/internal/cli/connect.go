@@ -61,7 +61,7 @@ kernel signals in place of the device, which proves the way from the eventfd to 
 				return err
 			}
 			if o.dryRun {
-				return a.printPlan(p, o.choice, everyMessage, o.raise)
+				return a.printPlan(p, o.choice, plannedRaises{message: everyMessage, times: o.raise})
 			}
 			return a.connect(ctx, p, o)
 		}),

@@ -44,8 +44,15 @@ func (a *app) planConnect(address pci.Address, policy connect.Policy, src source
 // everyMessage stands for the number of a message.
 const everyMessage = -1
 
-// printPlan is the --dry-run of the verbs that connect: with n raises of the message only, or of everyMessage.
-func (a *app) printPlan(p *prepared, c choice, only, n int) error {
+// plannedRaises is what a verb will do between connecting and disconnecting.
+type plannedRaises struct {
+	message       int // or everyMessage
+	times         int
+	before, after string // what is done around them, "" for nothing
+}
+
+// printPlan is the --dry-run of the verbs that connect.
+func (a *app) printPlan(p *prepared, c choice, raises plannedRaises) error {
 	d, src := p.device, p.source
 	if p.plan == nil {
 		return &failure{exitPartial, fmt.Errorf("%v: the interrupts of the device are not readable by this user", d.Address), fmt.Sprintf("sudo irqbridge %s %v --dry-run", c.verb, d.Address)}
@@ -79,18 +86,21 @@ func (a *app) printPlan(p *prepared, c choice, only, n int) error {
 			}
 		}
 	}
-	switch {
-	case n > 0 && src.loopback && only != everyMessage:
-		a.printf("+ trigger %v vector %d in the kernel, %s\n", index, only, plural(n, "time"))
-	case n > 0 && src.loopback:
-		a.printf("+ trigger %v %s in the kernel, %s each\n", index, vectors, plural(n, "time"))
-	case n > 0:
+	a.printf("%s", raises.before)
+	switch times := plural(raises.times, "time"); {
+	case raises.times == 0:
+	case src.loopback && raises.message != everyMessage:
+		a.printf("+ trigger %v vector %d in the kernel, %s\n", index, raises.message, times)
+	case src.loopback:
+		a.printf("+ trigger %v %s in the kernel, %s each\n", index, vectors, times)
+	default:
 		for _, m := range described.Messages {
-			if m.Message <= last && (only == everyMessage || only == m.Message) {
-				a.printSteps(fmt.Sprintf("message %d: raise %s", m.Message, plural(n, "time")), m.Raise)
+			if m.Message <= last && (raises.message == everyMessage || raises.message == m.Message) {
+				a.printSteps(fmt.Sprintf("message %d: raise %s", m.Message, times), m.Raise)
 			}
 		}
 	}
+	a.printf("%s", raises.after)
 	if described != nil {
 		for _, m := range slices.Backward(described.Messages) {
 			if m.Message <= last {

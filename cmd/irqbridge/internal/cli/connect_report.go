@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 
 	"github.com/irqbridge/irqbridge/connect"
 	"github.com/irqbridge/irqbridge/pci"
@@ -116,9 +117,11 @@ func (s *session) print(a *app, how string, loopback bool) {
 	s.table().print(a.stdout, "", 0)
 	s.printTotals(a)
 	if loopback {
-		a.printf("loopback proves the way from the eventfd to the service routine; not the device, its message or the host's delivery\n")
+		a.printf("%s\n", loopbackProves)
 	}
 }
+
+const loopbackProves = "loopback proves the way from the eventfd to the service routine; not the device, its message or the host's delivery"
 
 func (s *session) printTotals(a *app) {
 	var raised, serviced, wrong, unclaimed uint64
@@ -137,10 +140,6 @@ func (s *session) printTotals(a *app) {
 func (s *session) table() *table {
 	t := newTable(">MSG", ">VECTOR", ">IRQL", "MODE", "CPUS", ">HOST IRQ", "EFFECTIVE", "DELIVERED", ">RAISED", ">SERVICED", "RAN ON")
 	for _, r := range s.rows {
-		irq := "-"
-		if r.irqFound {
-			irq = fmt.Sprint(r.irq.Number)
-		}
 		mode := "latched"
 		if r.parameters.InterruptMode == connect.LevelSensitive {
 			mode = "level"
@@ -150,7 +149,15 @@ func (s *session) table() *table {
 			ran += fmt.Sprintf(" (%d not claimed)", unclaimed)
 		}
 		t.add(r.message.Index, fmt.Sprintf("0x%x", r.parameters.Vector), r.parameters.Irql, mode, r.routine.cpus,
-			irq, orDash(r.effective), byCPU(r.delivered), r.raised, r.serviced, ran)
+			r.hostIRQ(), orDash(r.effective), byCPU(r.delivered), r.raised, r.serviced, ran)
 	}
 	return t
+}
+
+// hostIRQ is the number of the host's interrupt as it was observed.
+func (r *row) hostIRQ() string {
+	if !r.irqFound {
+		return "-"
+	}
+	return strconv.Itoa(r.irq.Number)
 }

@@ -20,7 +20,7 @@ import (
 // the scripts.
 //
 // Commands: "irqbridge VERB…" has to succeed; "exits N VERB…" has to exit with N; "<FILE" among the arguments is
-// standard input. "machine OPTION…" replaces the script's machine: no-iommu, unsafe-no-iommu (VFIO's mode without one is on), iommufd, no-remapping, no-permission, unprivileged
+// standard input. "machine OPTION…" replaces the script's machine: no-iommu, unsafe-no-iommu (VFIO's mode without one is on), iommufd, no-remapping, no-intx-mask, no-permission, unprivileged
 // (64 bytes of configuration space), vectors=N, fail=METHOD:ERRNO:N. The machine is seen to have CPUs 0 and 1; $CPU is
 // one that this process can really use. Names are those of testdata/pci.ids, or of the file $PCI_IDS.
 func TestScripts(t *testing.T) {
@@ -80,6 +80,8 @@ func (s *scripted) boot(options []string) error {
 			list = append(list, vfiotest.WithIOMMUFD())
 		case "no-remapping":
 			list = append(list, vfiotest.WithoutInterruptRemapping())
+		case "no-intx-mask":
+			list = append(list, vfiotest.WithoutINTxMask())
 		case "no-permission":
 			list = append(list, vfiotest.NodeMode(unix.EACCES))
 		case "unprivileged":

@@ -227,7 +227,8 @@ func (s *session) connect(m pci.Message, loopback bool) error {
 }
 
 // raise raises each of the interrupts n times, one after another, and waits for each to be serviced. It ends early when ctx
-// does, and gives up a message that is not serviced; the rows tell. done is called after each that was serviced.
+// does, and gives up a message that is not serviced; the rows tell. done is called after each; what it is told is how long
+// the service routine took to begin, negative when it did not.
 func (s *session) raise(ctx context.Context, rows []*row, n int, done func(*row, time.Duration)) error {
 	for _, r := range rows {
 		r.wanted += uint64(n)
@@ -241,16 +242,18 @@ func (s *session) raise(ctx context.Context, rows []*row, n int, done func(*row,
 			if ctx.Err() != nil || !s.awaitUnmask() {
 				return nil
 			}
-			after, serviced, err := r.raiseOnce(ctx)
+			after, err := r.raiseOnce(ctx)
+			if errors.Is(err, context.Canceled) {
+				return nil
+			}
 			if err != nil {
 				return fmt.Errorf("%v: raise %v %d: %w", s.device.Address(), s.resources.Kind, r.message.Index, err)
 			}
-			if !serviced && ctx.Err() != nil {
-				return nil
+			done(r, after)
+			if after >= 0 {
+				continue
 			}
-			if serviced {
-				done(r, after)
-			} else if misses++; r.serviced == 0 || misses == toleratedMisses {
+			if misses++; r.serviced == 0 || misses == toleratedMisses {
 				break
 			}
 		}
@@ -258,14 +261,18 @@ func (s *session) raise(ctx context.Context, rows []*row, n int, done func(*row,
 	return nil
 }
 
-// raiseOnce raises the interrupt and waits for it. after is how long its service routine took to begin, counted from
-// before the raise. An interrupt that is not waited for, because ctx ends, does not count as raised.
-func (r *row) raiseOnce(ctx context.Context) (after time.Duration, serviced bool, err error) {
+// notServiced is in place of a time when an interrupt was raised and no service routine claimed it.
+const notServiced = time.Duration(-1)
+
+// raiseOnce raises the interrupt and waits for it. The result is how long its service routine took to begin, counted from
+// before the raise, or notServiced. An interrupt that is not waited for, because ctx ends, does not count as raised, and is
+// context.Canceled.
+func (r *row) raiseOnce(ctx context.Context) (time.Duration, error) {
 	before := r.routine.claimed.Load()
 	r.routine.entered.Store(awaited)
 	begin := now()
 	if err := r.trigger(); err != nil {
-		return 0, false, err
+		return notServiced, err
 	}
 	r.raised++
 	deadline := time.NewTimer(serviceDeadline)
@@ -276,15 +283,15 @@ func (r *row) raiseOnce(ctx context.Context) (after time.Duration, serviced bool
 			continue
 		case <-ctx.Done():
 			r.raised--
-			return 0, false, nil
+			return notServiced, context.Canceled
 		case <-deadline.C:
 		}
 		if r.routine.claimed.Load() == before {
-			return 0, false, nil
+			return notServiced, nil
 		}
 	}
 	r.serviced++
-	return time.Duration(r.routine.entered.Load() - begin), true, nil
+	return max(time.Duration(r.routine.entered.Load()-begin), 0), nil
 }
 
 // awaitUnmask waits until the kernel has unmasked the line again after an interrupt, which comes after the service
@@ -297,17 +304,25 @@ func (s *session) awaitUnmask() bool {
 		return !s.stuck
 	}
 	for begin := time.Now(); time.Since(begin) < serviceDeadline; runtime.Gosched() {
-		config, err := s.device.Host().Config(s.device.Address())
-		if err != nil || len(config) < 6 {
-			return true
-		}
-		command := pci.Command(binary.LittleEndian.Uint16(config[4:]))
-		if command&pci.CommandINTxDisable == 0 || command == 0xffff {
+		if command, _, err := s.hardware(); err != nil || command&pci.CommandINTxDisable == 0 {
 			return true
 		}
 	}
 	s.stuck = true
 	return false
+}
+
+// hardware is the command and the status register as the hardware has them, not as VFIO shows them. A device that does
+// not answer is vfio.ErrGone.
+func (s *session) hardware() (pci.Command, pci.StatusBits, error) {
+	config, err := s.device.Host().Config(s.device.Address())
+	if err == nil && (len(config) < 8 || binary.LittleEndian.Uint32(config[4:]) == 0xffff_ffff) {
+		err = vfio.ErrGone
+	}
+	if err != nil {
+		return 0, pci.StatusBits{}, err
+	}
+	return pci.Command(binary.LittleEndian.Uint16(config[4:])), pci.StatusRegister(binary.LittleEndian.Uint16(config[6:])), nil
 }
 
 // observe reads what the host says about the interrupts, as long as they are connected.
@@ -322,14 +337,20 @@ func (s *session) observe() error {
 		}
 		r.irq, r.irqFound = irq, true
 		r.effective = r.interrupt.Affinity().Effective
-		r.delivered = map[int]uint64{}
-		for cpu, n := range irq.Counts {
-			if n > r.before[cpu] {
-				r.delivered[cpu] = n - r.before[cpu]
-			}
-		}
+		r.delivered = since(r.before, irq.Counts)
 	}
 	return nil
+}
+
+// since is by how much counts by CPU grew.
+func since(before, after map[int]uint64) map[int]uint64 {
+	grown := map[int]uint64{}
+	for cpu, n := range after {
+		if n > before[cpu] {
+			grown[cpu] = n - before[cpu]
+		}
+	}
+	return grown
 }
 
 // stop switches the interrupts off in the device and disconnects them, in that order, and gives the resources back.

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/irqbridge/irqbridge/pci"
 	"github.com/irqbridge/irqbridge/vfio"
@@ -26,6 +28,33 @@ func byCPU(counts map[int]uint64) string {
 		list = append(list, fmt.Sprintf("cpu%d %d", cpu, counts[cpu]))
 	}
 	return strings.Join(list, ", ")
+}
+
+// byMessage is counts by message for people: "message 1: 3 calls".
+func byMessage(calls map[int]uint64) string {
+	var list []string
+	for _, message := range slices.Sorted(maps.Keys(calls)) {
+		list = append(list, fmt.Sprintf("message %d: %s", message, plural(int(calls[message]), "call")))
+	}
+	if len(list) == 0 {
+		return "-"
+	}
+	return strings.Join(list, ", ")
+}
+
+// microseconds is a time for people, with as many digits as are of use.
+func microseconds(d time.Duration) string {
+	us := float64(d) / float64(time.Microsecond)
+	switch {
+	case us < 10:
+		return fmt.Sprintf("%.2f µs", us)
+	case us < 100:
+		return fmt.Sprintf("%.1f µs", us)
+	case us < 10_000:
+		return fmt.Sprintf("%.0f µs", us)
+	default:
+		return fmt.Sprintf("%.1f ms", us/1000)
+	}
 }
 
 // kindNames is "INTx, MSI".

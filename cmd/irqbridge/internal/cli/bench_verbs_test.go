@@ -1,0 +1,127 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio/vfiotest"
+)
+
+// fromJSON runs a command line and reads what it printed.
+func fromJSON[T any](t *testing.T, m *vfiotest.Machine, code int, args ...string) T {
+	t.Helper()
+	r := irqbridge(t, m, append(args, "--json")...)
+	require.Equal(t, code, r.code)
+	var got T
+	require.NoError(t, json.Unmarshal([]byte(r.stdout), &got))
+	return got
+}
+
+func TestTriggerTellsOfEachInterrupt(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+		cpu := m.CPUs.CPUs()[0]
+		for _, c := range []struct {
+			address   pci.Address
+			args      []string
+			message   int
+			delivered bool
+		}{
+			{m.EDU, []string{"--kind", "intx"}, 0, true},
+			{m.EDU, []string{"--kind", "msi"}, 0, true},
+			{m.E1000E, []string{"--message", "3"}, 3, true},
+			{m.NVMe, []string{"--message", "64", "--loopback"}, 64, false},
+		} {
+			t.Run(fmt.Sprint(c.address, c.args), func(t *testing.T) {
+				bound(t, m, c.address)
+				before := state(t, m, c.address)
+				got := fromJSON[triggerJSON](t, m, 0, append([]string{"trigger", c.address.String(), "--count", "3", "--cpus", strconv.Itoa(cpu)}, c.args...)...)
+				require.Len(t, got.Triggered, 3)
+				delivered := uint64(0)
+				for i, each := range got.Triggered {
+					assert.Equal(t, c.message, each.Message)
+					assert.EqualValues(t, i+1, each.Number)
+					assert.True(t, each.Serviced)
+					require.NotNil(t, each.Nanoseconds)
+					assert.Positive(t, *each.Nanoseconds)
+					assert.Less(t, *each.Nanoseconds, serviceDeadline.Nanoseconds())
+					require.NotNil(t, each.CPU)
+					assert.Equal(t, cpu, *each.CPU)
+					assert.Empty(t, each.AlsoRan)
+					delivered += each.Delivered[strconv.Itoa(cpu)]
+				}
+				if c.delivered {
+					assert.GreaterOrEqual(t, delivered, uint64(3))
+				} else {
+					assert.Zero(t, delivered)
+				}
+				for _, i := range got.Interrupts {
+					raised := uint64(0)
+					if i.Message == c.message {
+						raised = 3
+					}
+					assert.Equal(t, raised, i.Raised)
+				}
+				if c.address != m.NVMe { // whose bus mastering the firmware left on, and VFIO does not
+					assert.Equal(t, before, state(t, m, c.address), "the device is left as it was")
+				}
+			})
+		}
+	})
+}
+
+// TestAMaskedLineIsSilent is about what the hardware has: the verbs say ok only when COMMAND and STATUS showed it.
+func TestAMaskedLineIsSilent(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		for _, address := range []pci.Address{m.EDU, m.E1000E} {
+			bound(t, m, address)
+			for verb, steps := range map[string][]string{"mask": {"mask", "raise", "hold", "unmask"}, "unmask": {"mask", "raise", "unmask"}} {
+				args := []string{verb, address.String()}
+				if verb == "mask" {
+					args = append(args, "--duration", "50ms")
+				}
+				got := fromJSON[struct {
+					Steps []struct{ Step, Result, Seen string }
+				}](t, m, 0, args...)
+				require.Len(t, got.Steps, len(steps))
+				for i, step := range steps {
+					assert.Equal(t, step, got.Steps[i].Step)
+					assert.Equal(t, "pass", got.Steps[i].Result, got.Steps[i].Seen)
+				}
+				assert.Contains(t, got.Steps[len(steps)-1].Seen, "what was pending arrived ")
+			}
+		}
+	})
+}
+
+func TestReset(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		bound(t, m, m.NVMe)
+		r := irqbridge(t, m, "reset", m.NVMe.String())
+		assert.Zero(t, r.code)
+		assert.Contains(t, r.stdout, m.NVMe.String()+": reset alone in ")
+		assert.Contains(t, r.stdout, "; it answers, and its configuration space ")
+
+		bound(t, m, m.BridgeEDU)
+		r = irqbridge(t, m, "reset", "--hot", m.BridgeEDU.String())
+		assert.Equal(t, 1, r.code, "the host has the other one")
+		bound(t, m, m.BridgeE1000)
+		r = irqbridge(t, m, "reset", "--hot", m.BridgeEDU.String())
+		assert.Zero(t, r.code)
+		for _, address := range []pci.Address{m.BridgeEDU, m.BridgeE1000} {
+			assert.Contains(t, r.stdout, "\n"+address.String()+"      6  vfio-pci  ")
+		}
+		assert.Contains(t, r.stdout, m.BridgeEDU.String()+": hot reset, of 2 functions in ")
+		for line := range strings.Lines(r.stderr) {
+			assert.Regexp(t, "^(irqbridge|next): ", line)
+		}
+	})
+}
