@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/irqbridge/irqbridge/pci"
 )
@@ -34,18 +36,44 @@ type Board struct {
 
 // Handler drives one message of a Board.
 type Handler struct {
-	enable, disable, raise, acknowledge []op
-	name                                string // of the status register
-	status                              register
-	mask                                uint64
-	fault                               atomic.Pointer[error]
+	enable, disable, acknowledge []op
+	raises                       []raise // taken in turn
+	turn                         atomic.Uint32
+	name                         string // of the status register
+	status                       register
+	mask                         uint64
+	causes                       []cause
+	rate                         *Rate
+	fault                        atomic.Pointer[error]
+}
+
+// raise is one way to make the device send a message.
+type raise struct {
+	ops   []op
+	cause int // index of the cause that it raises; -1 when that is not said
+}
+
+// cause is a Cause that is counted.
+type cause struct {
+	Cause
+	raised, seen atomic.Uint64
+}
+
+// CauseCount is what was counted of one cause of a message.
+type CauseCount struct {
+	Name   string
+	Raised uint64 // times that its own raise steps were done; 0 where the message's were
+	Seen   uint64 // times that a service routine found it in the status
+	Rate   *Rate  // expected; nil for unknown
+	Own    bool   // it has raise steps of its own, and the message has none
 }
 
 // register is a Register found in a device.
 type register struct {
-	bar    BAR
-	offset uint64
-	width  int
+	bar      BAR
+	offset   uint64
+	width    int
+	clearing uint64 // the bits that writing 1 clears
 }
 
 // op is a Step found in a device.
@@ -54,6 +82,8 @@ type op struct {
 	name   string
 	reg    register
 	value  uint64
+	mask   uint64
+	within time.Duration
 }
 
 // On finds the profile's registers in a device whose BARs bar returns, for interrupts of the given kind. It fails when
@@ -67,10 +97,21 @@ func (p *Profile) On(kind pci.Kind, bar func(index int) (BAR, error)) (*Board, e
 	b := &Board{handlers: map[int]*Handler{}}
 	b.enable, b.disable = f.ops(described.Enable), f.ops(described.Disable)
 	for _, m := range described.Messages {
-		b.handlers[m.Message] = &Handler{
-			enable: f.ops(m.Enable), disable: f.ops(m.Disable), raise: f.ops(m.Raise), acknowledge: f.ops(m.Acknowledge),
+		h := &Handler{
+			enable: f.ops(m.Enable), disable: f.ops(m.Disable), acknowledge: f.ops(m.Acknowledge),
 			name: m.Status.Register, status: f.register(m.Status.Register), mask: m.Status.Mask,
+			causes: make([]cause, len(m.Causes)), rate: m.Rate,
 		}
+		if len(m.Raise) > 0 {
+			h.raises = []raise{{f.ops(m.Raise), -1}}
+		}
+		for i, c := range m.Causes {
+			h.causes[i].Cause = c
+			if len(m.Raise) == 0 && len(c.Raise) > 0 {
+				h.raises = append(h.raises, raise{f.ops(c.Raise), i})
+			}
+		}
+		b.handlers[m.Message] = h
 	}
 	if f.err != nil {
 		return nil, f.err
@@ -101,13 +142,13 @@ func (f *finder) register(name string) register {
 	if size := b.Size(); r.Offset >= size || size-r.Offset < uint64(r.Width/8) {
 		f.err = fmt.Errorf("profile %s, register %s: offset 0x%x lies outside BAR %d of 0x%x bytes", f.profile.Name, name, r.Offset, r.BAR, size)
 	}
-	return register{b, r.Offset, r.Width}
+	return register{b, r.Offset, r.Width, r.Clearing()}
 }
 
 func (f *finder) ops(steps []Step) []op {
 	ops := make([]op, len(steps))
 	for i, s := range steps {
-		ops[i] = op{s.Action, s.Register, f.register(s.Register), s.Value}
+		ops[i] = op{s.Action, s.Register, f.register(s.Register), s.Value, s.Mask, s.Within}
 	}
 	return ops
 }
@@ -143,10 +184,38 @@ func (b *Board) Disable(messages int) error {
 }
 
 // CanRaise tells whether the profile knows how to make the device interrupt.
-func (h *Handler) CanRaise() bool { return len(h.raise) > 0 }
+func (h *Handler) CanRaise() bool { return len(h.raises) > 0 }
 
-// Raise makes the device interrupt.
-func (h *Handler) Raise() error { return run(h.raise, 0) }
+// Raise makes the device interrupt: by the message's own steps, or else by those of its causes in turn.
+func (h *Handler) Raise() error {
+	if len(h.raises) == 0 {
+		return errors.ErrUnsupported
+	}
+	r := &h.raises[(h.turn.Add(1)-1)%uint32(len(h.raises))]
+	if err := run(r.ops, 0); err != nil {
+		return err
+	}
+	if r.cause >= 0 {
+		h.causes[r.cause].raised.Add(1)
+	}
+	return nil
+}
+
+// Causes is what was counted of each cause of the message, in the order of the profile.
+func (h *Handler) Causes() []CauseCount {
+	var list []CauseCount
+	for i := range h.causes {
+		c := &h.causes[i]
+		list = append(list, CauseCount{
+			Name: c.Name, Raised: c.raised.Load(), Seen: c.seen.Load(), Rate: c.Rate,
+			Own: slices.ContainsFunc(h.raises, func(r raise) bool { return r.cause == i }),
+		})
+	}
+	return list
+}
+
+// Rate is how often the message is expected, nil when nothing is known about it.
+func (h *Handler) Rate() *Rate { return h.rate }
 
 // Service is the body of a service routine: it tells whether the device interrupts and, if so, acknowledges it. It does
 // not allocate. A register that cannot be accessed is not claimed; Fault tells.
@@ -159,6 +228,11 @@ func (h *Handler) Service() bool {
 	pending := v & h.mask
 	if pending == 0 {
 		return false
+	}
+	for i := range h.causes {
+		if c := &h.causes[i]; pending&c.Mask != 0 {
+			c.seen.Add(1)
+		}
 	}
 	if err := run(h.acknowledge, pending); err != nil {
 		h.fail(err)
@@ -184,7 +258,7 @@ func (h *Handler) StatusRegister() (name string, mask uint64) { return h.name, h
 // in 32 bits or more are ErrNoAnswer.
 func (h *Handler) Status() (uint64, error) {
 	v, err := h.status.read()
-	if err == nil && h.status.width >= 32 && v == h.status.ones() {
+	if err == nil && h.status.width >= 32 && v == ones(h.status.width) {
 		err = ErrNoAnswer
 	}
 	return v, err
@@ -205,44 +279,79 @@ func (o *op) do(status uint64) error {
 		return o.reg.write(o.value)
 	case WriteStatus:
 		return o.reg.write(status)
+	case Wait:
+		return o.wait()
 	}
 	v, err := o.reg.read()
 	if err != nil || o.action == Read {
 		return err
 	}
-	if o.action == Set {
-		return o.reg.write(v | o.value)
+	v &^= o.reg.clearing
+	switch o.action {
+	case Set:
+		v |= o.value
+	case Clear:
+		v &^= o.value
+	case Modify:
+		v = v&^o.mask | o.value
 	}
-	return o.reg.write(v &^ o.value)
+	return o.reg.write(v)
 }
 
-func (r *register) ones() uint64 { return ^uint64(0) >> (64 - r.width) }
+// ErrNotInTime says that a register did not become what a step waits for.
+var ErrNotInTime = errors.New("not in time")
 
-func (r *register) read() (uint64, error) {
-	switch r.width {
-	case 8:
-		v, err := r.bar.Read8(r.offset)
-		return uint64(v), err
-	case 16:
-		v, err := r.bar.Read16(r.offset)
-		return uint64(v), err
-	case 32:
-		v, err := r.bar.Read32(r.offset)
-		return uint64(v), err
-	default:
-		return r.bar.Read64(r.offset)
+// wait reads the register until the bits are as wanted. It reads once more when the time is over: this thread may have had no
+// CPU.
+func (o *op) wait() error {
+	for deadline := time.Now().Add(o.within); ; time.Sleep(waitInterval) {
+		late := time.Now().After(deadline)
+		v, err := o.reg.read()
+		switch {
+		case err != nil:
+			return err
+		case v&o.mask == o.value && (o.reg.width < 32 || v != ones(o.reg.width)): // all ones is no answer
+			return nil
+		case late:
+			return fmt.Errorf("reads 0x%x after %v, so that & 0x%x it is 0x%x and not 0x%x: %w", v, o.within, o.mask, v&o.mask, o.value, ErrNotInTime)
+		}
 	}
 }
 
-func (r *register) write(v uint64) error {
-	switch r.width {
+// waitInterval is how long a wait leaves the device alone between two reads.
+const waitInterval = 100 * time.Microsecond
+
+func (r *register) read() (uint64, error) { return Load(r.bar, r.offset, r.width) }
+
+func (r *register) write(v uint64) error { return Store(r.bar, r.offset, r.width, v) }
+
+// Load reads a register of 8, 16, 32 or 64 bits by one access.
+func Load(b BAR, offset uint64, width int) (uint64, error) {
+	switch width {
 	case 8:
-		return r.bar.Write8(r.offset, uint8(v))
+		v, err := b.Read8(offset)
+		return uint64(v), err
 	case 16:
-		return r.bar.Write16(r.offset, uint16(v))
+		v, err := b.Read16(offset)
+		return uint64(v), err
 	case 32:
-		return r.bar.Write32(r.offset, uint32(v))
+		v, err := b.Read32(offset)
+		return uint64(v), err
 	default:
-		return r.bar.Write64(r.offset, v)
+		return b.Read64(offset)
+	}
+}
+
+// Store writes a register of 8, 16, 32 or 64 bits by one access.
+func Store(b BAR, offset uint64, width int, v uint64) error {
+	switch width {
+	case 8:
+		return b.Write8(offset, uint8(v))
+	case 16:
+		return b.Write16(offset, uint16(v))
+	case 32:
+		return b.Write32(offset, uint32(v))
+	default:
+		return b.Write64(offset, v)
 	}
 }

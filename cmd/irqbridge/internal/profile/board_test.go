@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -16,12 +17,17 @@ type trace struct {
 	values map[uint64]uint64
 	log    []string
 	fail   error
+
+	reading func() // called at each read, if it is there
 }
 
 func (b *trace) Size() uint64 { return 0x100 }
 
 func (b *trace) read(width int, off uint64) (uint64, error) {
 	b.log = append(b.log, fmt.Sprintf("r%d %x", width, off))
+	if b.reading != nil {
+		b.reading()
+	}
 	return b.values[off], b.fail
 }
 
@@ -140,10 +146,17 @@ func TestDisableGoesOnAfterAFailure(t *testing.T) {
 
 func TestStepsChangeBitsAtTheirWidth(t *testing.T) {
 	steps := func(reg string) []Step {
-		return []Step{{Set, reg, 0x80}, {Clear, reg, 0x01}, {Read, reg, 0}, {Write, reg, 0x7f}}
+		return []Step{
+			{Action: Set, Register: reg, Value: 0x80},
+			{Action: Clear, Register: reg, Value: 0x01},
+			{Action: Read, Register: reg},
+			{Action: Write, Register: reg, Value: 0x7f},
+			{Action: Modify, Register: reg, Mask: 0x0f, Value: 0x05},
+			{Action: Wait, Register: reg, Mask: 0x02, Value: 0x02, Within: time.Minute},
+		}
 	}
 	p := &Profile{
-		Name: "p", Registers: map[string]Register{"A": {0, 0, 8}, "B": {0, 2, 16}, "C": {0, 4, 32}, "D": {0, 8, 64}},
+		Name: "p", Registers: map[string]Register{"A": {Width: 8}, "B": {Offset: 2, Width: 16}, "C": {Offset: 4, Width: 32}, "D": {Offset: 8, Width: 64}},
 		Interrupts: []Interrupts{{
 			Kinds:    []pci.Kind{pci.KindINTx},
 			Messages: []Message{{Status: Status{"A", 1}, Raise: append(append(append(steps("A"), steps("B")...), steps("C")...), steps("D")...)}},
@@ -155,10 +168,10 @@ func TestStepsChangeBitsAtTheirWidth(t *testing.T) {
 	}
 	require.NoError(t, on(t, p, pci.KindINTx, b).Handler(0).Raise())
 	assert.Equal(t, []string{
-		"r8 0", "w8 0=83", "r8 0", "w8 0=2", "r8 0", "w8 0=7f",
-		"r16 2", "w16 2=83", "r16 2", "w16 2=2", "r16 2", "w16 2=7f",
-		"r32 4", "w32 4=83", "r32 4", "w32 4=2", "r32 4", "w32 4=7f",
-		"r64 8", "w64 8=83", "r64 8", "w64 8=2", "r64 8", "w64 8=7f",
+		"r8 0", "w8 0=83", "r8 0", "w8 0=2", "r8 0", "w8 0=7f", "r8 0", "w8 0=5", "r8 0",
+		"r16 2", "w16 2=83", "r16 2", "w16 2=2", "r16 2", "w16 2=7f", "r16 2", "w16 2=5", "r16 2",
+		"r32 4", "w32 4=83", "r32 4", "w32 4=2", "r32 4", "w32 4=7f", "r32 4", "w32 4=5", "r32 4",
+		"r64 8", "w64 8=83", "r64 8", "w64 8=2", "r64 8", "w64 8=7f", "r64 8", "w64 8=5", "r64 8",
 	}, b.taken())
 }
 
@@ -173,10 +186,154 @@ func TestOnRefusesWhatTheDeviceHasNot(t *testing.T) {
 
 	for offset, fits := range map[uint64]bool{0xfc: true, 0x100: false, 0xfffffffffffffffc: false} {
 		p := &Profile{
-			Name: "p", Registers: map[string]Register{"S": {0, offset, 32}},
+			Name: "p", Registers: map[string]Register{"S": {Offset: offset, Width: 32}},
 			Interrupts: []Interrupts{{Kinds: []pci.Kind{pci.KindMSI}, Messages: []Message{{Status: Status{"S", 1}}}}},
 		}
 		_, err := p.On(pci.KindMSI, newTrace().bar)
 		assert.Equal(t, fits, err == nil, "offset 0x%x: %v", offset, err)
 	}
+}
+
+// TestBitsThatWritingClearsAreNotWrittenBack: a read-modify-write of a neighbour must not clear what happened.
+func TestBitsThatWritingClearsAreNotWrittenBack(t *testing.T) {
+	p, err := Parse("b", []byte(`{
+		"profile": 1, "name": "b", "match": [{"vendor": "0x1", "device": "0x1"}],
+		"registers": {"C": {"bar": 0, "offset": "0x8", "width": 32, "fields": {"DONE": {"bits": "4", "access": "w1c"}}}},
+		"interrupts": [{"kinds": ["msi"], "messages": [{"message": 0, "status": {"register": "C", "mask": "0x10"}, "acknowledge": [],
+			"raise": [{"set": "C", "bits": "0x1"}, {"clear": "C", "bits": "0x2"}, {"modify": "C", "mask": "0xc", "value": "0x4"}, {"set": "C", "bits": "0x10"}]}]}]
+	}`))
+	require.NoError(t, err)
+	b := newTrace()
+	b.set(8, 0x1a)
+	require.NoError(t, on(t, p, pci.KindMSI, b).Handler(0).Raise())
+	assert.Equal(t, []string{"r32 8", "w32 8=b", "r32 8", "w32 8=8", "r32 8", "w32 8=6", "r32 8", "w32 8=1a"}, b.taken())
+}
+
+func waiting(t *testing.T, b *trace, within time.Duration) error {
+	t.Helper()
+	p := &Profile{
+		Name: "p", Registers: map[string]Register{"S": {Width: 32}},
+		Interrupts: []Interrupts{{
+			Kinds:    []pci.Kind{pci.KindMSI},
+			Enable:   []Step{{Action: Wait, Register: "S", Mask: 0xf0, Value: 0x30, Within: within}},
+			Messages: []Message{{Status: Status{"S", 1}}},
+		}},
+	}
+	return on(t, p, pci.KindMSI, b).Enable(1)
+}
+
+func TestWaitEndsWhenTheBitsAreAsWanted(t *testing.T) {
+	b := newTrace()
+	b.set(0, 0x13)
+	b.reading = func() {
+		if len(b.log) == 3 {
+			b.set(0, 0x35)
+		}
+	}
+	require.NoError(t, waiting(t, b, time.Minute))
+	assert.Equal(t, []string{"r32 0", "r32 0", "r32 0"}, b.taken())
+}
+
+func TestWaitIsBounded(t *testing.T) {
+	b := newTrace()
+	b.set(0, 0x13)
+	err := waiting(t, b, time.Millisecond)
+	require.ErrorIs(t, err, ErrNotInTime)
+	assert.ErrorContains(t, err, "register S: reads 0x13 after 1ms, so that & 0xf0 it is 0x10 and not 0x30: not in time")
+	assert.GreaterOrEqual(t, len(b.taken()), 2, "once more when the time is over")
+
+	broken := errors.New("broken")
+	b.fail = broken
+	assert.ErrorIs(t, waiting(t, b, time.Minute), broken)
+}
+
+// TestWaitTakesAllOnesForNoAnswer: a device that has gone would be ready at once.
+func TestWaitTakesAllOnesForNoAnswer(t *testing.T) {
+	b := newTrace()
+	b.set(0, 0xffffffff)
+	p := &Profile{
+		Name: "p", Registers: map[string]Register{"S": {Width: 32}},
+		Interrupts: []Interrupts{{
+			Kinds:    []pci.Kind{pci.KindMSI},
+			Enable:   []Step{{Action: Wait, Register: "S", Mask: 1, Value: 1, Within: time.Millisecond}},
+			Messages: []Message{{Status: Status{"S", 1}}},
+		}},
+	}
+	assert.ErrorIs(t, on(t, p, pci.KindMSI, b).Enable(1), ErrNotInTime)
+}
+
+func TestCausesAreRaisedInTurnAndCountedApart(t *testing.T) {
+	b := newTrace()
+	h := on(t, Named("e1000"), pci.KindINTx, b).Handler(0)
+	require.True(t, h.CanRaise())
+	for range 7 {
+		require.NoError(t, h.Raise())
+	}
+	assert.Equal(t, []string{"w32 c8=1", "w32 c8=2", "w32 c8=4", "w32 c8=10", "w32 c8=40", "w32 c8=80", "w32 c8=1"}, b.taken())
+
+	b.set(0xc0, 0x80000015) // two known causes and one more, at once
+	require.True(t, h.Service())
+	b.set(0xc0, 0x4)
+	require.True(t, h.Service())
+	b.set(0xc0, 0x8) // one that the profile does not look at
+	require.False(t, h.Service())
+	assert.Equal(t, []string{"r32 c0", "r32 c0", "r32 c0"}, b.taken(), "reading acknowledges")
+	assert.Equal(t, []CauseCount{
+		{Name: "TXDW", Raised: 2, Seen: 1, Own: true}, {Name: "TXQE", Raised: 1, Own: true}, {Name: "LSC", Raised: 1, Seen: 2, Own: true},
+		{Name: "RXDMT0", Raised: 1, Seen: 1, Own: true}, {Name: "RXO", Raised: 1, Own: true}, {Name: "RXT0", Raised: 1, Own: true},
+	}, h.Causes())
+}
+
+func TestCountingCausesDoesNotAllocate(t *testing.T) {
+	b := &quiet{}
+	board, err := Named("e1000").On(pci.KindINTx, func(int) (BAR, error) { return b, nil })
+	require.NoError(t, err)
+	h := board.Handler(0)
+	assert.Zero(t, testing.AllocsPerRun(100, func() { h.Service() }))
+	assert.NotZero(t, h.Causes()[0].Seen)
+}
+
+func TestTheMessagesOwnStepsRaiseIt(t *testing.T) {
+	p := &Profile{
+		Name: "p", Registers: map[string]Register{"S": {Width: 32}},
+		Interrupts: []Interrupts{{Kinds: []pci.Kind{pci.KindMSI}, Messages: []Message{{
+			Status: Status{"S", 3}, Raise: []Step{{Action: Write, Register: "S", Value: 3}},
+			Causes: []Cause{{Name: "A", Mask: 1, Raise: []Step{{Action: Write, Register: "S", Value: 1}}}},
+		}}}},
+	}
+	b := newTrace()
+	h := on(t, p, pci.KindMSI, b).Handler(0)
+	require.NoError(t, h.Raise())
+	assert.Equal(t, []string{"w32 0=3"}, b.taken())
+	assert.Equal(t, []CauseCount{{Name: "A"}}, h.Causes())
+
+	p.Interrupts[0].Messages[0] = Message{Status: Status{"S", 3}}
+	h = on(t, p, pci.KindMSI, b).Handler(0)
+	assert.False(t, h.CanRaise())
+	assert.ErrorIs(t, h.Raise(), errors.ErrUnsupported)
+}
+
+func TestRateFitsWithinItsTolerance(t *testing.T) {
+	for _, c := range []struct {
+		rate   Rate
+		count  uint64
+		within time.Duration
+		want   bool
+	}{
+		{Rate{100, 5}, 100, time.Second, true},
+		{Rate{100, 5}, 95, time.Second, true},
+		{Rate{100, 5}, 105, time.Second, true},
+		{Rate{100, 5}, 94, time.Second, false},
+		{Rate{100, 5}, 106, time.Second, false},
+		{Rate{100, 5}, 1000, 10 * time.Second, true},
+		{Rate{100, 0}, 99, time.Second, true},  // the ends
+		{Rate{100, 0}, 98, time.Second, false}, // more than those
+		{Rate{0.1, 10}, 0, time.Second, true},
+		{Rate{0.1, 10}, 0, time.Minute, false},
+		{Rate{0, 0}, 0, time.Minute, true},
+		{Rate{0, 0}, 2, time.Minute, false},
+	} {
+		assert.Equal(t, c.want, c.rate.Fits(c.count, c.within), "%d in %v at %v", c.count, c.within, &c.rate)
+	}
+	assert.Equal(t, "0.5/s ± 10 %", (&Rate{0.5, 10}).String())
 }

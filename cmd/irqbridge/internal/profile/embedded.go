@@ -35,6 +35,15 @@ var Embedded = sync.OnceValue(func() []*Profile {
 	return list
 })
 
+// Source is the file of an embedded profile; nil when there is none of that name.
+func Source(name string) []byte {
+	data, err := files.ReadFile("profiles/" + name + ".json")
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
 // ForDevice returns the embedded profile of the device with these ids, nil when there is none.
 func ForDevice(id ID) *Profile {
 	return find(func(p *Profile) bool { return p.Matches(id) })

@@ -27,28 +27,31 @@ type member struct {
 	value  *node
 }
 
-// parseTree reads data as exactly one JSON value.
-func parseTree(file string, data []byte) (*node, error) {
+// parseTree reads data as exactly one JSON value. Of a field that is given twice the first value is kept, and repeated
+// tells; any other mistake ends it.
+func parseTree(file string, data []byte) (root *node, repeated []*Error, err *Error) {
 	p := &treeParser{file: file, data: data}
 	if i := invalidUTF8(data); i >= 0 {
-		return nil, p.errorf(i, "", "not UTF-8 text")
+		return nil, nil, p.errorf(i, "", "not UTF-8 text")
 	}
 	// The syntax is checked whole first: the token walk below then only ever sees well-formed input.
-	if err := json.Unmarshal(data, new(any)); err != nil {
-		return nil, p.syntaxError(err)
+	if err := json.Unmarshal(data, new(json.RawMessage)); err != nil {
+		return nil, nil, p.syntaxError(err)
 	}
 	p.dec = json.NewDecoder(bytes.NewReader(data))
 	p.dec.UseNumber()
-	return p.node("")
+	root, err = p.node("")
+	return root, p.repeated, err
 }
 
 type treeParser struct {
-	file string
-	data []byte
-	dec  *json.Decoder
+	file     string
+	data     []byte
+	dec      *json.Decoder
+	repeated []*Error
 }
 
-func (p *treeParser) node(field string) (*node, error) {
+func (p *treeParser) node(field string) (*node, *Error) {
 	n := &node{offset: p.next(), field: field}
 	tok, err := p.dec.Token()
 	if err != nil {
@@ -75,11 +78,13 @@ func (p *treeParser) node(field string) (*node, error) {
 		n.value = tok
 		return n, nil
 	}
-	_, err = p.dec.Token() // the closing bracket
-	return n, err
+	if _, err := p.dec.Token(); err != nil { // the closing bracket
+		return nil, p.syntaxError(err)
+	}
+	return n, nil
 }
 
-func (p *treeParser) members(field string) ([]member, error) {
+func (p *treeParser) members(field string) ([]member, *Error) {
 	list, seen := []member{}, map[string]bool{}
 	for p.dec.More() {
 		at := p.next()
@@ -89,14 +94,15 @@ func (p *treeParser) members(field string) ([]member, error) {
 		}
 		name, _ := tok.(string)
 		path := join(field, name)
+		value, wrong := p.node(path)
+		if wrong != nil {
+			return nil, wrong
+		}
 		if seen[name] {
-			return nil, p.errorf(at, path, "given twice")
+			p.repeated = append(p.repeated, p.errorf(at, path, "given twice"))
+			continue
 		}
 		seen[name] = true
-		value, err := p.node(path)
-		if err != nil {
-			return nil, err
-		}
 		list = append(list, member{name, at, value})
 	}
 	return list, nil
@@ -116,7 +122,7 @@ func (p *treeParser) errorf(offset int, field, format string, args ...any) *Erro
 }
 
 // syntaxError puts the place to an error of encoding/json, and says the two commonest causes in words of their own.
-func (p *treeParser) syntaxError(err error) error {
+func (p *treeParser) syntaxError(err error) *Error {
 	var syntax *json.SyntaxError
 	if !errors.As(err, &syntax) {
 		return p.errorf(len(p.data), "", "not JSON: %v", err)
