@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -150,6 +151,10 @@ func (a *app) prepare(cmd *cobra.Command, arg string, c choice, raising *string)
 	if p.plan, err = a.planConnect(address, p.policy, p.source); err != nil {
 		return nil, err
 	}
+	if only := p.source.registersOnly; raising != nil && only != nil {
+		return nil, unsupported(fmt.Sprintf("irqbridge %s %v --loopback%s", c.verb, address, *raising),
+			"%v: profile %s tells of no interrupt that can be raised: %s", address, only.Name, cmp.Or(only.Unraisable, "it is for registers only"))
+	}
 	if raising != nil && p.source.profile == nil && !p.source.loopback {
 		return nil, unsupported(fmt.Sprintf("irqbridge %s %v --loopback%s, or give --profile FILE", c.verb, address, *raising),
 			"%v: the program has no profile for %s, so it does not know how to raise its interrupts", address, idOf(p.device))
@@ -164,23 +169,32 @@ type source struct {
 	verb     string           // for what to type next
 	profile  *profile.Profile // nil: none
 	loopback bool
+
+	registersOnly *profile.Profile // the profile of the device, when it tells of no interrupts; nil otherwise
 }
 
 // choose completes a source for a device, and says in words what it is.
 func (s *source) choose(d host.Device) string {
 	id := profile.ID{Vendor: d.VendorID, Device: d.DeviceID}
+	how := ""
 	switch {
 	case s.loopback:
 		return "loopback"
 	case s.profile != nil && !s.profile.Matches(id):
-		return fmt.Sprintf("profile %s, which is not for %s", s.profile.Name, idOf(d))
+		how = fmt.Sprintf("profile %s, which is not for %s", s.profile.Name, idOf(d))
 	case s.profile != nil:
-		return "profile " + s.profile.Name
+		how = "profile " + s.profile.Name
+	default:
+		if s.profile = profile.ForDevice(id); s.profile == nil {
+			return "no profile: what arrives is counted"
+		}
+		how = fmt.Sprintf("profile %s, chosen for %s", s.profile.Name, idOf(d))
 	}
-	if s.profile = profile.ForDevice(id); s.profile != nil {
-		return fmt.Sprintf("profile %s, chosen for %s", s.profile.Name, idOf(d))
+	if len(s.profile.Interrupts) == 0 {
+		s.profile, s.registersOnly = nil, s.profile
+		how += ", for registers only: what arrives is counted"
 	}
-	return "no profile: what arrives is counted"
+	return how
 }
 
 // suits refuses a kind of interrupt that the source cannot serve.

@@ -113,7 +113,7 @@ A device on the bench:              irqbridge list
 	}
 	root.AddCommand(a.listCommand(), a.showCommand(), a.resourcesCommand(), a.mapCommand(), a.bindCommand(), a.unbindCommand(),
 		a.connectCommand(), a.triggerCommand(), a.maskCommand(), a.unmaskCommand(), a.resetCommand(),
-		a.cdiCommand(), a.demoCommand(), a.versionCommand())
+		a.cdiCommand(), a.profileCommand(), a.demoCommand(), a.versionCommand())
 	return root
 }
 

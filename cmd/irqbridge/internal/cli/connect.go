@@ -38,8 +38,10 @@ pinned threads, and switches the interrupts on in the device by a profile: a sma
 or Ctrl-C. Then the device is switched off again, disconnected and closed. That is also done when the host wants the device back,
 because somebody unbinds or removes it: what was counted so far is printed, and the exit status is 1.
 
-The profiles edu and e1000e are part of the program, and one that fits the device's ids is used by itself. --loopback needs none: the
-kernel signals in place of the device, which proves the way from the eventfd to the service routine and nothing before it.`,
+The profiles of "irqbridge profile list" are part of the program, and one that fits the device's ids is used by itself. --loopback needs
+none: the kernel signals in place of the device, which proves the way from the eventfd to the service routine and nothing before it.
+Where a profile tells the causes of a message apart, they are raised in turn and counted; where it says how often they are expected, what
+arrives without --raise is compared with that.`,
 		Example: `  irqbridge connect 04:00.0 --raise 100
   irqbridge connect 05:00.0 --kind msix --cpus 1 --raise 100 --json
   irqbridge connect 05:00.0 --loopback --raise 10
@@ -94,11 +96,13 @@ func (a *app) connect(ctx context.Context, p *prepared, o connectOptions) error 
 		if o.raise > 0 {
 			raiseErr = s.raise(ctx, s.rows, o.raise, func(r *row, _ time.Duration) { a.progress("message %d: %d of %d", r.message.Index, r.raised, o.raise) })
 		} else {
+			begin := time.Now()
 			a.watch(ctx, s)
+			s.watched = time.Since(begin)
 		}
 		a.progress("")
 		observeErr := s.observe()
-		problems := s.diagnose()
+		problems := append(s.diagnose(), s.causeProblems()...)
 		stopErr := s.stop()
 		if o.json {
 			a.printJSON(s.json())
@@ -110,13 +114,19 @@ func (a *app) connect(ctx context.Context, p *prepared, o connectOptions) error 
 	})
 }
 
-// readProfile finds a profile by the flag's value: one of the program's, or a file.
+// readProfile finds a profile by the flag's value: one of the program's, or a file; nil when it is "".
 func readProfile(name string) (*profile.Profile, error) {
 	if name == "" {
 		return nil, nil
 	}
+	p, _, err := findProfile("--profile "+name, name)
+	return p, err
+}
+
+// findProfile finds a profile and its text by its name in the program or by its file; what is how the command line has it.
+func findProfile(what, name string) (*profile.Profile, []byte, error) {
 	if p := profile.Named(name); p != nil {
-		return p, nil
+		return p, profile.Source(name), nil
 	}
 	data, err := readSmall(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -124,12 +134,13 @@ func readProfile(name string) (*profile.Profile, error) {
 		for _, p := range profile.Embedded() {
 			names = append(names, p.Name)
 		}
-		return nil, usage("--profile %s: there is no file of that name, nor is it one of the program's: %s", name, strings.Join(names, ", "))
+		return nil, nil, usage("%s: there is no file of that name, nor is it one of the program's: %s", what, strings.Join(names, ", "))
 	}
 	if err != nil {
-		return nil, &failure{exitFailed, fmt.Errorf("--profile: %w", err), "irqbridge connect --help"}
+		return nil, nil, &failure{exitFailed, fmt.Errorf("the profile: %w", err), "irqbridge profile --help"}
 	}
-	return profile.Parse(name, data)
+	p, err := profile.Parse(name, data)
+	return p, data, err
 }
 
 // profileLimit is the size of a file, in bytes, that no profile has: one of 2048 messages has a quarter of that.

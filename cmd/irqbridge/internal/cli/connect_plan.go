@@ -96,7 +96,7 @@ func (a *app) printPlan(p *prepared, c choice, raises plannedRaises) error {
 	default:
 		for _, m := range described.Messages {
 			if m.Message <= last && (raises.message == everyMessage || raises.message == m.Message) {
-				a.printSteps(fmt.Sprintf("message %d: raise %s", m.Message, times), m.Raise)
+				a.printSteps(fmt.Sprintf("message %d: raise %s", m.Message, times), raiseSteps(m))
 			}
 		}
 	}
@@ -116,13 +116,26 @@ func (a *app) printPlan(p *prepared, c choice, raises plannedRaises) error {
 	return nil
 }
 
+// raiseSteps are the steps that raise a message: its own, or else those of its causes, which are taken in turn.
+func raiseSteps(m profile.Message) []profile.Step {
+	steps := m.Raise
+	for i := 0; len(m.Raise) == 0 && i < len(m.Causes); i++ {
+		steps = append(steps, m.Causes[i].Raise...)
+	}
+	return steps
+}
+
 func (a *app) printSteps(what string, steps []profile.Step) {
 	if len(steps) == 0 {
 		return
 	}
+	a.printf("+ %s: %s\n", what, stepList(steps))
+}
+
+func stepList(steps []profile.Step) string {
 	var list []string
 	for _, s := range steps {
 		list = append(list, s.String())
 	}
-	a.printf("+ %s: %s\n", what, strings.Join(list, ", "))
+	return strings.Join(list, ", ")
 }

@@ -34,6 +34,8 @@ type connectedJSON struct {
 	Claimed           uint64            `json:"claimed"`
 	WrongCPU          uint64            `json:"wrongCPU"`
 	Delivered         map[string]uint64 `json:"delivered"`
+	ExpectedRate      *rateJSON         `json:"expectedRate,omitempty"` // absent where the profile does not say
+	Causes            []causeJSON       `json:"causes,omitempty"`       // those that the profile tells apart
 }
 
 // tellBeginning says what was decided without being asked for.
@@ -103,6 +105,9 @@ func (s *session) json() connectJSON {
 			EffectiveAffinity: r.effective.List(), Raised: r.raised, Serviced: r.serviced, Calls: r.routine.calls.Load(),
 			Claimed: r.routine.claimed.Load(), WrongCPU: r.routine.wrongCPU.Load(), Delivered: countsByCPU(r.delivered),
 		}
+		if h := r.routine.handler; h != nil {
+			c.ExpectedRate, c.Causes = newRateJSON(h.Rate()), newCausesJSON(h.Causes())
+		}
 		if r.irqFound {
 			c.HostIRQ = &r.irq.Number
 		}
@@ -115,6 +120,7 @@ func (s *session) json() connectJSON {
 func (s *session) print(a *app, how string, loopback bool) {
 	a.printf("%v  %s  %s  backend %v\n", s.device.Address(), interruptsOf(s.resources.Kind, len(s.rows)), how, s.device.Backend())
 	s.table().print(a.stdout, "", 0)
+	s.causeTable().print(a.stdout, "", 0)
 	s.printTotals(a)
 	if loopback {
 		a.printf("%s\n", loopbackProves)

@@ -94,7 +94,7 @@ func (a *app) complain(err error) {
 			return
 		}
 	case errors.As(err, &inProfile):
-		next = fmt.Sprintf("correct line %d of %s", inProfile.Line, inProfile.File)
+		next = fmt.Sprintf("correct line %d of %s, then: irqbridge profile check %s", inProfile.Line, inProfile.File, inProfile.File)
 	case errors.As(err, &operation):
 		what, next = reword(err, operation, describeOperation(operation), operation.Address.String()), a.nextAfter(operation)
 	case errors.As(err, &onHost):

@@ -96,6 +96,7 @@ func TestEveryRaisedInterruptIsServicedOnTheCPUAskedFor(t *testing.T) {
 			{m.E1000E, "intx", 1},
 			{m.E1000E, "msi", 1},
 			{m.E1000E, "msix", 5},
+			{m.BridgeE1000, "intx", 1},
 		} {
 			t.Run(fmt.Sprintf("%v/%s", c.address, c.kind), func(t *testing.T) {
 				defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
@@ -184,8 +185,8 @@ func TestBadInput(t *testing.T) {
 			{"syntax of CPUs", 2, "--cpus 1-", "irqbridge connect --help", m.EDU, []string{"connect", edu, "--cpus", "1-"}},
 			{"typing error in a profile", 1, `board.json:3:3: nam: unknown field; known here: profile, name, `, "correct line 3 of " + typo, m.EDU, []string{"connect", edu, "--profile", typo}},
 			{"name of a profile", 2, "--profile eud: there is no file of that name", "irqbridge connect --help", m.EDU, []string{"connect", edu, "--profile", "eud"}},
-			{"directory for a profile", 1, "--profile: read /: is a directory", "irqbridge connect --help", m.EDU, []string{"connect", edu, "--profile", "/"}},
-			{"profile without end", 1, "--profile: /dev/zero has more than 4194303 bytes", "irqbridge connect --help", m.EDU, []string{"connect", edu, "--profile", "/dev/zero"}},
+			{"directory for a profile", 1, "the profile: read /: is a directory", "irqbridge profile --help", m.EDU, []string{"connect", edu, "--profile", "/"}},
+			{"profile without end", 1, "the profile: /dev/zero has more than 4194303 bytes", "irqbridge profile --help", m.EDU, []string{"connect", edu, "--profile", "/dev/zero"}},
 			{"dump that is not there", 1, "open /nonexistent: no such file", "lspci -xxxx > FILE", m.EDU, []string{"show", "--dump", "/nonexistent"}},
 			{"no device, bind", 2, "want a device, such as 0000:00:04.0; have none", "irqbridge bind --help", m.EDU, []string{"bind"}},
 			{"two devices, connect", 2, "want one device, such as 0000:00:04.0; have 2", "irqbridge connect --help", m.EDU, []string{"connect", edu, bridged}},
@@ -649,5 +650,35 @@ func TestConnectLetsGoWhenTheHostWantsTheDevice(t *testing.T) {
 			require.NoError(t, err)
 			assert.NotEqual(t, "vfio-pci", d.Driver)
 		}
+	})
+}
+
+// TestCausesAreCountedApart raises the causes of one line in turn, on a device whose status is cleared by reading it.
+func TestCausesAreCountedApart(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		bound(t, m, m.BridgeE1000)
+		r := irqbridge(t, m, "connect", m.BridgeE1000.String(), "--raise", "12", "--json")
+		require.Zero(t, r.code)
+		var got connectJSON
+		require.NoError(t, json.Unmarshal([]byte(r.stdout), &got))
+		require.Len(t, got.Interrupts, 1)
+		require.Len(t, got.Interrupts[0].Causes, 6)
+		for _, c := range got.Interrupts[0].Causes {
+			assert.EqualValues(t, 2, c.Raised, c.Name)
+			assert.GreaterOrEqual(t, c.Seen, c.Raised, c.Name)
+		}
+	})
+}
+
+// TestWhatNoRegisterRaisesIsSaid: an NVMe controller interrupts for completions only.
+func TestWhatNoRegisterRaisesIsSaid(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		bound(t, m, m.NVMe)
+		nvme := m.NVMe.String()
+		r := irqbridge(t, m, "connect", nvme, "--raise", "1")
+		assert.Equal(t, 4, r.code)
+		assert.Contains(t, r.stderr, "profile nvme tells of no interrupt that can be raised: an NVMe controller interrupts when ")
+		assert.Contains(t, r.stderr, "\nnext: irqbridge connect "+nvme+" --loopback --raise 1\n")
+		assert.Zero(t, irqbridge(t, m, "connect", nvme, "--loopback", "--raise", "1", "--messages", "2").code)
 	})
 }

@@ -35,6 +35,7 @@ type session struct {
 	enabled   bool           // the board's interrupts were switched on, or it was tried
 	stuck     bool           // the line stayed asserted after service
 	stopped   bool
+	watched   time.Duration // how long what arrives was counted; 0 when interrupts were raised here
 }
 
 // row is one connected interrupt and what happened to it.

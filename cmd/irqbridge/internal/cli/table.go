@@ -24,8 +24,11 @@ func (t *table) add(cells ...any) {
 }
 
 // print writes the table with each line behind indent, and at most limit rows; the rest is counted. A limit of 0 is
-// none.
+// none. nil is no table, and nothing is written.
 func (t *table) print(w *output, indent string, limit int) {
+	if t == nil {
+		return
+	}
 	rows := t.rows
 	if limit > 0 && len(rows) > limit {
 		rows = rows[:limit]
