@@ -279,8 +279,12 @@ func TestCausesAreRaisedInTurnAndCountedApart(t *testing.T) {
 	require.False(t, h.Service())
 	assert.Equal(t, []string{"r32 c0", "r32 c0", "r32 c0"}, b.taken(), "reading acknowledges")
 	assert.Equal(t, []CauseCount{
-		{Name: "TXDW", Raised: 2, Seen: 1, Own: true}, {Name: "TXQE", Raised: 1, Own: true}, {Name: "LSC", Raised: 1, Seen: 2, Own: true},
-		{Name: "RXDMT0", Raised: 1, Seen: 1, Own: true}, {Name: "RXO", Raised: 1, Own: true}, {Name: "RXT0", Raised: 1, Own: true},
+		{Name: "TXDW", Raised: 2, Seen: 1, Own: true},
+		{Name: "TXQE", Raised: 1, Own: true},
+		{Name: "LSC", Raised: 1, Seen: 2, Own: true},
+		{Name: "RXDMT0", Raised: 1, Seen: 1, Own: true},
+		{Name: "RXO", Raised: 1, Own: true},
+		{Name: "RXT0", Raised: 1, Own: true},
 	}, h.Causes())
 }
 

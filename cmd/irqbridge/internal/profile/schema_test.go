@@ -64,7 +64,10 @@ func TestTheSchemaAndTheReaderAgree(t *testing.T) {
 			visit(root, "", func(path string, set func(any), now any) {
 				for _, v := range []any{
 					nil, true, 0, 1, 7, 8, -1, 1.5, 64, 1e10, "", "x", "0x", "0x0", "0x1", "0xg", "0x10000", "0x00000000000000001", "0x10000000000000000", "1:0", "3", "a b", "1.5s",
-					"rw", "wo", "msi", "status", "STATUS", []any{}, []any{"msi", "msi"}, map[string]any{},
+					"rw", "wo", "msi", "status", "STATUS",
+					[]any{},
+					[]any{"msi", "msi"},
+					map[string]any{},
 				} {
 					set(v)
 					check(t, fmt.Sprintf("%s = %v", path, v), root)
