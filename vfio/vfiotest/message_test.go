@@ -1,6 +1,7 @@
 package vfiotest_test
 
 import (
+	"encoding/binary"
 	"testing"
 	"time"
 
@@ -340,4 +341,33 @@ func TestNoInterrupts(t *testing.T) {
 			r.fails(unix.EINVAL, none|trigger, index, 0, 0, nil)
 		}
 	})
+}
+
+// Who plays the device signals the eventfd that the message has, and no other.
+func TestMessageEventFD(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	_, err := m.Fake.MessageEventFD(m.EDU, 0)
+	assert.Equal(t, unix.ENODEV, err, "not open")
+	_, err = m.Fake.MessageEventFD(pci.Address{Device: 0x1e}, 0)
+	assert.Equal(t, unix.ENODEV, err, "not there")
+
+	r, e := openEDU(t, m), newEvent(t)
+	_, err = m.Fake.MessageEventFD(m.EDU, 0)
+	assert.Equal(t, unix.EINVAL, err, "not enabled")
+	r.enable(msi, 0, e.fd)
+	for _, n := range []int{-1, 1} {
+		_, err = m.Fake.MessageEventFD(m.EDU, n)
+		assert.Equal(t, unix.EINVAL, err, "message %d", n)
+	}
+	fd, err := m.Fake.MessageEventFD(m.EDU, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	assert.NotEqual(t, e.fd, fd)
+	_, err = unix.Write(fd, binary.NativeEndian.AppendUint64(nil, 3))
+	require.NoError(t, err)
+	assert.Equal(t, uint64(3), e.await())
+
+	r.enable(msi, 0, -1)
+	_, err = m.Fake.MessageEventFD(m.EDU, 0)
+	assert.Equal(t, unix.EINVAL, err, "disarmed")
 }

@@ -173,3 +173,21 @@ func (d *device) disarm(n int) {
 	v.trigger.put()
 	v.trigger, v.handler = nil, nil
 }
+
+// MessageEventFD returns another descriptor of the eventfd that message n of a device has, for whoever plays the device from
+// another process and so signals it as the kernel does: the descriptor can be inherited, or passed over a socket. It is
+// the caller's to close, and of no use once the message has another eventfd or none. What it signals is not seen in
+// /proc/interrupts. EINVAL: the message is not armed; ENODEV: no such device is open.
+func (k *Kernel) MessageEventFD(a pci.Address, n int) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	f := k.function(a)
+	if k.down || f == nil || f.device == nil {
+		return -1, unix.ENODEV
+	}
+	v := f.device.vectors[n]
+	if v == nil || v.trigger == nil {
+		return -1, unix.EINVAL
+	}
+	return unix.FcntlInt(uintptr(v.trigger.fd), unix.F_DUPFD_CLOEXEC, 0)
+}
