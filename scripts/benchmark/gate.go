@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// quietFor is how long nobody else may have been running before a measurement begins.
+const quietFor = 8 * time.Millisecond
+
+// gate holds measurements back while others run on the machine.
+type gate struct {
+	patience time.Duration // for one measurement; then it begins all the same
+	noisy    int           // measurements that began all the same
+}
+
+// wait returns when, of this machine's processes, no more than base have been running for a while. The one that asks is
+// one of them.
+func (g *gate) wait(base int) error {
+	deadline := time.Now().Add(g.patience)
+	for quiet := time.Now(); time.Since(quiet) < quietFor; time.Sleep(time.Millisecond) {
+		n, err := running()
+		if err != nil {
+			return err
+		}
+		if n <= base {
+			continue
+		}
+		if quiet = time.Now(); quiet.After(deadline) {
+			g.noisy++
+			return nil
+		}
+	}
+	return nil
+}
+
+// running is how many threads of the machine run or would like to.
+func running() (int, error) {
+	const name = "/proc/stat"
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		var n int
+		if _, err := fmt.Sscanf(line, "procs_running %d", &n); err == nil {
+			return n, nil
+		}
+	}
+	return 0, fmt.Errorf("%s has no procs_running", name)
+}

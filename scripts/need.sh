@@ -1,0 +1,22 @@
+# shellcheck shell=bash
+# What the scripts here install when it is missing. It is sourced; the machine's own apt sources are used, as root.
+
+# install PACKAGE...: installs Debian packages. What apt says is shown when it fails.
+install() {
+	local log
+	if [ "$(id -u)" != 0 ]; then
+		echo "${0##*/}: missing: sudo apt-get install $*" >&2
+		return 1
+	fi
+	log=$(mktemp)
+	{ apt-get install -y --no-install-recommends "$@" || { apt-get update && apt-get install -y --no-install-recommends "$@"; }; } >"$log" 2>&1 ||
+		{ cat "$log" >&2; rm "$log"; return 1; }
+	rm "$log"
+}
+
+# need COMMAND PACKAGE...: installs the packages unless the command that they bring is there.
+need() {
+	local command=$1
+	shift
+	command -v "$command" >/dev/null || install "$@"
+}
