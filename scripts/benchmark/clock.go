@@ -21,6 +21,3 @@ func load(word *byte) uint64
 
 //go:noescape
 func store(word *byte, v uint64)
-
-// clock reads the processor's clock after all that the program did before.
-func clock() uint64

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -13,6 +14,9 @@ import (
 	"github.com/irqbridge/irqbridge/vfio/host"
 	"github.com/irqbridge/irqbridge/vfio/vfiotest"
 )
+
+// hybridSpin is that of the hybrid in C.
+const hybridSpin = 200 * time.Microsecond
 
 // vectorsDevice is the fake's device with 2048 messages.
 var vectorsDevice = pci.Address{Device: 0x0b}
@@ -66,22 +70,22 @@ func (r *receiver) beginIRQBridge() (fds []int, end func(), err error) {
 	}
 	resources, err := connect.Assign(dev, connect.Policy{CPUs: host.CPUSetOf(r.cpu), Messages: r.vectors})
 	if err == nil {
-		err = errors.Join(resources.Shortfall, r.dispatch(resources))
+		err = errors.Join(resources.Shortfall, r.setDispatch(resources))
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	shared := &r.shared[0]
+	var interrupt *connect.Interrupt
 	for n, message := range resources.Expand() {
 		p, err := connect.FromDescriptor(message.Translated)
 		if err != nil {
 			return nil, nil, err
 		}
 		p.PhysicalDeviceObject = dev
-		p.InterruptObject = new(*connect.Interrupt)
+		p.InterruptObject = &interrupt
 		p.ServiceRoutine = func(*connect.Interrupt, any) bool {
 			called(shared, n)
-			r.firstCall()
 			return true
 		}
 		if err := connect.Connect(&p); err != nil {
@@ -95,5 +99,20 @@ func (r *receiver) beginIRQBridge() (fds []int, end func(), err error) {
 		}
 		fds = append(fds, fd)
 	}
-	return fds, end, r.awaitFirstCall(fds[0])
+	how := interrupt.Dispatching()
+	store(r.thread(), uint64(how.Thread))
+	return fds, end, how.Warning
+}
+
+// setDispatch chooses the way to wait that the variant is named by.
+func (r *receiver) setDispatch(resources *connect.Resources) error {
+	wait, err := connect.ParseWait(r.variant)
+	if err != nil {
+		return err
+	}
+	how := connect.Dispatch{Wait: wait, Priority: r.priority}
+	if wait == connect.Hybrid {
+		how.Spin = hybridSpin
+	}
+	return resources.SetDispatch(how)
 }

@@ -75,14 +75,14 @@ func TestReceiverRefuses(t *testing.T) {
 // What is compared is measured, in the same scenario, and every scenario has a name and rounds.
 func TestComparisonsAreMeasured(t *testing.T) {
 	by := map[string]*scenario{}
-	for _, s := range allScenarios() {
+	for _, s := range scenarios() {
 		assert.Nil(t, by[s.name], "%s is there twice", s.name)
 		by[s.name] = s
 		assert.GreaterOrEqual(t, s.rounds, 12, s.name)
 		assert.NotNil(t, loads[s.load], s.name)
 	}
 	keys := map[string]bool{}
-	for _, c := range allComparisons() {
+	for _, c := range comparisons() {
 		assert.False(t, keys[c.key], "%s is there twice", c.key)
 		keys[c.key] = true
 		s := by[c.scenario]

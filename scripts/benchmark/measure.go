@@ -78,7 +78,7 @@ func (b *bench) run(s *scenario, v variant, seed int) (*result, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	base := 1
-	if s.awake {
+	if s.awake && !v.stays {
 		stop, err := b.background(ctx, "burn", strconv.Itoa(b.cpus.receiver), "idle")
 		if err != nil {
 			return nil, err
@@ -148,9 +148,14 @@ func (r *result) read(out *bytes.Buffer) error {
 	return nil
 }
 
-// receiver is how a variant is started.
+// receiver is how a variant is started. One that never sleeps has no priority: with SCHED_FIFO the kernel would take its CPU
+// away for 50 ms of each second for whoever is left there.
 func (b *bench) receiver(v variant, s *scenario) []string {
-	where := []string{strconv.Itoa(b.cpus.receiver), strconv.Itoa(b.priority), strconv.Itoa(s.vectors)}
+	urgency := b.priority
+	if v.stays {
+		urgency = 0
+	}
+	where := []string{strconv.Itoa(b.cpus.receiver), strconv.Itoa(urgency), strconv.Itoa(s.vectors)}
 	if v.inGo() {
 		return append(append([]string{b.self, "receive", v.args[0]}, where...), s.load)
 	}

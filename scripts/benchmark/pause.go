@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"runtime"
 	"runtime/metrics"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,9 +37,6 @@ const (
 func (b *bench) pauses(f *findings, progress io.Writer) {
 	begin := time.Now()
 	for _, v := range []variant{readInGo, cooperative, block, hybrid, poll} {
-		if !v.exists() {
-			continue
-		}
 		for _, off := range []bool{false, true} {
 			f.total++
 			p, err := b.pause(v, off)
@@ -60,7 +56,9 @@ func (b *bench) pause(v variant, noSignals bool) (*pause, error) {
 	if err := b.gate.wait(1); err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, b.self, "pause", v.args[0], strconv.Itoa(b.cpus.receiver), strconv.Itoa(b.priority), "1", "none")
+	args := b.receiver(v, &scenario{vectors: 1, load: "none"})
+	args[1] = "pause"
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=2")
 	if noSignals {
 		cmd.Env = append(cmd.Env, "GODEBUG=asyncpreemptoff=1")

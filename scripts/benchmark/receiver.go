@@ -167,7 +167,6 @@ var loads = map[string]func(){
 		for range busyThreads {
 			go func() {
 				for i := 0; ; i++ {
-					work += i & 1
 				}
 			}()
 		}
@@ -191,8 +190,6 @@ var loads = map[string]func(){
 
 // busyThreads is how many compute beside a receiver under load.
 const busyThreads = 4
-
-var work int
 
 // serve hands the eventfds to the device, waits until it is done, and prints what this process did meanwhile.
 func (r *receiver) serve(fds []int, stdout io.Writer) error {

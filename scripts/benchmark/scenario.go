@@ -2,7 +2,6 @@ package main
 
 import (
 	"math"
-	"slices"
 	"strconv"
 	"time"
 )
@@ -62,14 +61,6 @@ func (c comparison) met(ratio float64) bool {
 
 // scenarios are all that there are. Every one of a comparison's variants is in its scenario.
 func scenarios() []*scenario {
-	list := allScenarios()
-	for _, s := range list {
-		s.variants = slices.DeleteFunc(s.variants, func(v variant) bool { return !v.exists() })
-	}
-	return list
-}
-
-func allScenarios() []*scenario {
 	gap := [2]int{50, 150}
 	return []*scenario{
 		{
@@ -124,10 +115,6 @@ func flood(vectors int, variants ...variant) *scenario {
 
 // comparisons are the ratios, with the targets for each.
 func comparisons() []comparison {
-	return slices.DeleteFunc(allComparisons(), func(c comparison) bool { return !c.of.exists() })
-}
-
-func allComparisons() []comparison {
 	return []comparison{
 		{"block_p50_vs_c_epoll", "same-cpu", p50, block, cEpollET, 1.08, false},
 		{"block_p99_vs_c_epoll", "same-cpu", p99, block, cEpollET, 1.35, false},

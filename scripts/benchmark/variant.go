@@ -1,7 +1,5 @@
 package main
 
-import "slices"
-
 // variant is one way to wait for an eventfd.
 type variant struct {
 	name    string
@@ -33,8 +31,3 @@ var (
 
 // inGo tells whether the variant is a receiver of this program.
 func (v variant) inGo() bool { return v.program == "" }
-
-// exists tells whether the variant can be measured.
-func (v variant) exists() bool {
-	return !v.inGo() || v.name == goRead || slices.Contains(waits, v.args[0])
-}
