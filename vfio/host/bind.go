@@ -16,7 +16,7 @@ const driversDir = "/sys/bus/pci/drivers"
 
 // Plan is a sequence of writes that brings a device to another driver, or back. Making a plan changes nothing; [Plan.Run]
 // does. The files that a plan may write are the device's driver_override, the attributes bind and unbind of the drivers
-// involved, drivers_probe, and the record of the former state below /run/irqbridge/bind.
+// involved, drivers_probe, and the record of the former state below /run/irqbridge/bind; [Plan.GiveTo] adds nodes in /dev/vfio.
 type Plan struct {
 	Address pci.Address
 	Driver  string   // the driver at the end; "" for none, or for whichever the kernel picks
@@ -24,8 +24,10 @@ type Plan struct {
 	Notes   []string // what the user should know beforehand: group members in the way, what will not be restored
 
 	host   *Host
-	op     string // for errors: "bind to vfio-pci", "give it back"
-	former Device // the device as it was when the plan was made, and as a failed Run leaves it
+	op     string  // for errors: "bind to vfio-pci", "give it back"
+	former Device  // the device as it was when the plan was made, and as a failed Run leaves it
+	kept   *record // the record that there was then; nil for none of this device
+	gives  bool    // there is a step that gives a node whose former owner is known
 }
 
 // Step is one write of a plan.
@@ -33,19 +35,25 @@ type Step struct {
 	Path   string // the file
 	Value  string // what is written, without the newline that follows; "" clears an attribute
 	Remove bool   // the file is removed, and Value is ""
+	Owner  string // the file, a node, becomes this user's, and Value is ""
 
 	kind   stepKind
 	driver string // that the device leaves or gets, for stepUnbind and stepBind
+	uid    uint32 // Owner's
+	from   uint32 // whose the node was before
 }
 
 type stepKind uint8
 
 const (
-	stepWrite  stepKind = iota // an attribute that has no other effect that could be checked
-	stepUnbind                 // the driver's unbind
-	stepBind                   // the driver's bind
-	stepSave                   // the record is made
-	stepForget                 // the record is removed
+	stepWrite   stepKind = iota // an attribute that has no other effect that could be checked
+	stepUnbind                  // the driver's unbind
+	stepBind                    // the driver's bind
+	stepSave                    // the record is made
+	stepForget                  // the record is removed
+	stepGive                    // a node is given to a user
+	stepGiveOwn                 // the device's own node, which has no name before, is
+	stepTake                    // a node is taken back
 )
 
 // String returns the step as the shell command that does the same: "+ echo vfio-pci > /sys/…".
@@ -53,6 +61,10 @@ func (s Step) String() string {
 	switch {
 	case s.Remove:
 		return "+ rm " + quote(s.Path)
+	case s.kind == stepGiveOwn: // for the shell to complete
+		return "+ chown " + quote(s.Owner) + " " + s.Path
+	case s.Owner != "":
+		return "+ chown " + quote(s.Owner) + " " + quote(s.Path)
 	case s.Value == "":
 		return "+ echo > " + quote(s.Path)
 	}
@@ -91,6 +103,14 @@ func (h *Host) PlanBind(a pci.Address, driver string, force bool) (*Plan, error)
 	p.former = d
 	if isVFIO(driver) {
 		p.Notes = append(p.Notes, h.groupNotes(d)...)
+		p.Notes = append(p.Notes, h.ownerNotes(d)...)
+	}
+	kept, err := h.readRecord(a)
+	if err != nil {
+		return nil, err
+	}
+	if kept != nil && kept.describes(d) {
+		p.kept = kept
 	}
 	if d.Driver == driver {
 		return p, nil
@@ -107,14 +127,10 @@ func (h *Host) PlanBind(a pci.Address, driver string, force bool) (*Plan, error)
 			return nil, deviceError(a, p.op, ErrInUse, strings.Join(reasons, "; "), "end that use, or force it")
 		}
 	}
-	kept, err := h.readRecord(a)
-	if err != nil {
-		return nil, err
-	}
 	switch {
 	case kept == nil:
 		err = p.save(d)
-	case !kept.describes(d):
+	case p.kept == nil:
 		p.Notes = append(p.Notes, fmt.Sprintf("the record of another device (%04x:%04x) that was at this address is replaced", kept.VendorID, kept.DeviceID))
 		err = p.save(d)
 	default:
@@ -237,6 +253,9 @@ func (h *Host) PlanUnbind(a pci.Address) (*Plan, error) {
 	}
 	if err := p.checkUnbind(d); err != nil {
 		return nil, err
+	}
+	if r != nil {
+		p.Steps = append(p.Steps, p.takeSteps(r)...)
 	}
 	if forget {
 		p.Steps = append(p.Steps, Step{Path: recordFile(a), Remove: true, kind: stepForget})

@@ -14,6 +14,8 @@ var (
 	ErrInUse = errors.New("the host uses the device")
 	// ErrNoIOMMU says that the device is in no IOMMU group, so that no VFIO driver can take it.
 	ErrNoIOMMU = errors.New("no IOMMU")
+	// ErrShared says that a node which is to be given to a user is another's, or opens what is.
+	ErrShared = errors.New("others have it, too")
 )
 
 // Error says what failed, on what, why, and what to do next.

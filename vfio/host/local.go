@@ -199,6 +199,26 @@ func (l *local) RemoveFile(name string) error {
 	return os.Remove(p)
 }
 
+func (l *local) Permissions(name string) (Permissions, error) {
+	p, err := l.locate("stat", name, true)
+	if err != nil {
+		return Permissions{}, err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(p, &st); err != nil {
+		return Permissions{}, &fs.PathError{Op: "stat", Path: p, Err: err}
+	}
+	return Permissions{UID: st.Uid, GID: st.Gid, Mode: fs.FileMode(st.Mode).Perm()}, nil
+}
+
+func (l *local) SetOwner(name string, uid uint32) error {
+	p, err := l.locate("chown", name, true)
+	if err != nil {
+		return err
+	}
+	return os.Chown(p, int(uid), -1)
+}
+
 func (l *local) SetThreadAffinity(cpus CPUSet) error {
 	set := unix.NewCPUSet(MaxCPUs)
 	for cpu := range cpus.All() {

@@ -19,7 +19,8 @@ import "io/fs"
 //	    below them), /sys/fs/btrfs, /sys/class/tty/console/active and the links beside it, /proc/self/mountinfo, /proc/swaps
 //	/proc/PID/comm and the links /proc/PID/fd/N
 //
-// Files that are written: driver_override of the device, drivers/DRIVER/bind and unbind, drivers_probe, smp_affinity_list.
+// Files that are written: driver_override of the device, drivers/DRIVER/bind and unbind, drivers_probe, smp_affinity_list. Nodes that
+// change their owner: /dev/vfio/GROUP, /dev/vfio/devices/vfioN.
 type OS interface {
 	// ReadFile returns the whole content. A sysfs attribute is read with one read(2), as its driver made it in one go.
 	ReadFile(name string) ([]byte, error)
@@ -36,6 +37,10 @@ type OS interface {
 	SaveFile(name string, data []byte, perm fs.FileMode) error
 	// RemoveFile removes a regular file.
 	RemoveFile(name string) error
+	// Permissions is what stat(2) tells of the owner, the group and the mode of name, after following links.
+	Permissions(name string) (Permissions, error)
+	// SetOwner makes the file uid's by chown(2), and leaves its group and mode as they are.
+	SetOwner(name string, uid uint32) error
 	// SetThreadAffinity is sched_setaffinity(2) of the calling thread.
 	SetThreadAffinity(cpus CPUSet) error
 	// ThreadAffinity is sched_getaffinity(2) of the calling thread.

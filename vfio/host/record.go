@@ -23,6 +23,7 @@ type record struct {
 	DeviceID       uint16      `json:"device"`
 	Driver         string      `json:"driver"`         // "" when it was unbound
 	DriverOverride string      `json:"driverOverride"` // "" when there was none
+	Nodes          []givenNode `json:"nodes,omitempty"`
 }
 
 func recordFile(a pci.Address) string { return recordDir + "/" + a.String() + ".json" }
@@ -92,6 +93,11 @@ func parseRecord(b []byte, a pci.Address) (*record, error) {
 	for _, name := range []string{r.Driver, r.DriverOverride} {
 		if name != "" && !validDriver(name) {
 			return nil, fmt.Errorf("%.40q is not the name of a driver", name)
+		}
+	}
+	for _, n := range r.Nodes {
+		if !validNode(n.Path) {
+			return nil, fmt.Errorf("%.40q is not a node of VFIO", n.Path)
 		}
 	}
 	return &r, nil

@@ -23,6 +23,8 @@ func TestRecordIsReadStrictly(t *testing.T) {
 	good := `{"schema":1,"address":"0000:00:05.0","vendor":32902,"device":4307,"driver":"e1000e","driverOverride":""}`
 	_, err := parseRecord([]byte(good), a)
 	require.NoError(t, err)
+	_, err = parseRecord([]byte(good[:len(good)-1]+`,"nodes":[{"path":"/dev/vfio/1","from":0,"to":1},{"path":"/dev/vfio/devices/vfio0","from":2,"to":4294967295}]}`), a)
+	require.NoError(t, err)
 	for text, want := range map[string]string{
 		"":                                      "EOF",
 		"\x00\x00":                              "invalid character",
@@ -40,6 +42,13 @@ func TestRecordIsReadStrictly(t *testing.T) {
 		`{"schema":1,"address":"0000:00:05.0","driver":".."}`:              "is not the name of a driver",
 		`{"schema":1,"address":"0000:00:05.0","driverOverride":"a\nb"}`:    "is not the name of a driver",
 		`{"schema":1,"address":"0000:00:05.0","vendor":65536}`:             "cannot unmarshal",
+
+		`{"schema":1,"address":"0000:00:05.0","nodes":[{"path":"/etc/passwd","from":0,"to":1000}]}`:              `"/etc/passwd" is not a node of VFIO`,
+		`{"schema":1,"address":"0000:00:05.0","nodes":[{"path":"/dev/vfio/devices/vfio1/../../sda","to":1000}]}`: "is not a node of VFIO",
+		`{"schema":1,"address":"0000:00:05.0","nodes":[{"path":"/dev/vfio/","to":1000}]}`:                        "is not a node of VFIO",
+		`{"schema":1,"address":"0000:00:05.0","nodes":[{"path":"/dev/vfio/vfio","to":1000}]}`:                    "is not a node of VFIO",
+		`{"schema":1,"address":"0000:00:05.0","nodes":[{"path":"/dev/vfio/1","from":-1}]}`:                       "cannot unmarshal",
+		`{"schema":1,"address":"0000:00:05.0","nodes":[{"path":"/dev/vfio/1","group":12}]}`:                      "unknown field",
 	} {
 		_, err := parseRecord([]byte(text), a)
 		require.ErrorContains(t, err, want, "%s", text)
@@ -48,12 +57,16 @@ func TestRecordIsReadStrictly(t *testing.T) {
 
 func FuzzRecord(f *testing.F) {
 	f.Add([]byte(`{"schema":1,"address":"0000:00:00.0","vendor":1,"device":2,"driver":"e1000e","driverOverride":""}`))
+	f.Add([]byte(`{"schema":1,"address":"0000:00:00.0","vendor":1,"device":2,"driver":"","driverOverride":"","nodes":[{"path":"/dev/vfio/1","from":0,"to":1}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := parseRecord(b, addr(t, "0000:00:00.0"))
 		if err != nil {
 			return
 		}
 		require.NotContains(t, r.Driver+r.DriverOverride, "/")
+		for _, n := range r.Nodes {
+			require.Regexp(t, `^/dev/vfio/(devices/vfio)?[0-9]+$`, n.Path)
+		}
 		text, err := r.text()
 		require.NoError(t, err)
 		again, err := parseRecord([]byte(text), r.Address)

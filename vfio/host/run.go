@@ -70,6 +70,20 @@ func (p *Plan) do(ctx context.Context, s Step) error {
 			return err
 		}
 		return nil
+	case stepGive:
+		err := p.host.os.SetOwner(s.Path, s.uid)
+		// A kernel may have devices' own nodes only (without CONFIG_VFIO_GROUP).
+		if errors.Is(err, fs.ErrNotExist) && s.Path == groupNode(p.former.Group) && p.host.DeviceNode(p.Address) != "" {
+			return nil
+		}
+		return err
+	case stepGiveOwn:
+		if node := p.host.DeviceNode(p.Address); node != "" { // the kernel may have iommufd without such nodes
+			return p.host.os.SetOwner(node, s.uid)
+		}
+		return nil
+	case stepTake:
+		return p.take(s)
 	case stepWrite:
 		return p.write(ctx, s)
 	}
@@ -156,9 +170,23 @@ func (p *Plan) undo(ctx context.Context, done []Step) string {
 	if err != nil {
 		return fmt.Sprintf("nothing could be undone (%v)", err)
 	}
-	steps := restoreSteps(now, p.former.Driver, p.former.DriverOverride)
+	var steps []Step
+	for _, s := range done {
+		if s.kind == stepGive {
+			steps = append(steps, Step{Path: s.Path, Owner: strconv.FormatUint(uint64(s.from), 10), kind: stepTake, uid: s.from, from: s.uid})
+		}
+	}
+	steps = append(steps, restoreSteps(now, p.former.Driver, p.former.DriverOverride)...)
 	if i := slices.IndexFunc(done, func(s Step) bool { return s.kind == stepSave }); i >= 0 {
-		steps = append(steps, Step{Path: done[i].Path, Remove: true, kind: stepForget})
+		again := Step{Path: done[i].Path, Remove: true, kind: stepForget}
+		if p.kept != nil {
+			text, err := p.kept.text()
+			if err != nil {
+				return fmt.Sprintf("its record is not back to how it was (%v)", err)
+			}
+			again = Step{Path: done[i].Path, Value: text, kind: stepSave}
+		}
+		steps = append(steps, again)
 	}
 	for _, s := range steps {
 		if err := p.do(ctx, s); err != nil {
@@ -175,6 +203,10 @@ func (p *Plan) undo(ctx context.Context, done []Step) string {
 func (p *Plan) explain(s Step, err error) (cause, remedy string) {
 	a := p.Address.String()
 	switch {
+	case s.Owner != "" && errors.Is(err, fs.ErrPermission):
+		return "only root may give a node to another user", "run with sudo"
+	case s.Owner != "" && errors.Is(err, fs.ErrNotExist):
+		return "the driver has the device, but its group has no node", "wait for udev (udevadm settle); in a container, run outside of it"
 	case errors.Is(err, fs.ErrPermission):
 		return "only root may change the driver of a device", "run with sudo"
 	case errors.Is(err, unix.EROFS):

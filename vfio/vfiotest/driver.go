@@ -173,6 +173,7 @@ func (k *Kernel) detach(f *function) {
 	}
 	f.driver = nil
 	f.stateKnown, f.hadMessages = false, false
+	k.dropOwners()
 }
 
 // freeVFIODev returns the lowest number without a vfio-dev/vfioN.

@@ -120,6 +120,7 @@ type Kernel struct {
 	unplugged []pci.Address // out of their slots
 	irqs      map[int]*irq
 	saved     map[string][]byte // regular files, by name
+	owners    map[string]uint32 // of nodes that were given to a user, by name
 	buffers   []*buffer         // memory of the process
 	locked    uint64            // bytes mapped for devices
 	hugePages int               // in the pool of 2 MiB
@@ -144,6 +145,7 @@ func NewKernel(opts ...Option) *Kernel {
 		files:        map[int]file{},
 		irqs:         map[int]*irq{},
 		saved:        map[string][]byte{},
+		owners:       map[string]uint32{},
 	}
 	k.released = sync.NewCond(&k.mu)
 	for _, set := range opts {

@@ -182,6 +182,45 @@ func (k *Kernel) RemoveFile(name string) error {
 	return nil
 }
 
+// Permissions returns who owns a file and may open it. All is root's that was not given away, and only the nodes that every
+// device is opened with are for others.
+func (k *Kernel) Permissions(name string) (host.Permissions, error) {
+	n, err := k.find("Permissions", "stat", name, true)
+	defer k.mu.Unlock()
+	if err != nil {
+		return host.Permissions{}, err
+	}
+	p := host.Permissions{UID: k.owners[path.Clean(name)], Mode: 0o644}
+	switch {
+	case name == "/dev/vfio/vfio":
+		p.Mode = 0o666
+	case name == "/dev/iommu":
+		p.Mode = 0o660
+	case n.read == nil && n.dir == nil:
+		p.Mode = 0o600
+	}
+	return p, nil
+}
+
+// SetOwner gives a node to a user. The kernel's opens do not ask whose it is.
+func (k *Kernel) SetOwner(name string, uid uint32) error {
+	_, err := k.find("SetOwner", "chown", name, true)
+	defer k.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	k.owners[path.Clean(name)] = uid
+	return nil
+}
+
+// dropOwners forgets whose the nodes were that are no longer there.
+func (k *Kernel) dropOwners() {
+	maps.DeleteFunc(k.owners, func(name string, _ uint32) bool {
+		_, err := k.walk(name, true)
+		return err != nil
+	})
+}
+
 // savedDir is the directory of the saved files below a path without a slash at its end; nil when there are none.
 func (k *Kernel) savedDir(dir string) map[string]node {
 	entries := map[string]node{}

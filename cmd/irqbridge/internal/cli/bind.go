@@ -2,7 +2,11 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os/user"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,20 +17,37 @@ import (
 
 func (a *app) bindCommand() *cobra.Command {
 	var (
-		driver        string
+		driver, name  string
 		force, dryRun bool
 	)
-	cmd := &cobra.Command{
+	var cmd *cobra.Command
+	cmd = &cobra.Command{
 		Use:   "bind BDF...",
 		Short: "Take devices from their drivers and bind them to vfio-pci",
 		Long: `bind gives devices to a VFIO driver through driver_override, and records which driver each had before, for unbind. It refuses a
 device that the host uses: a mounted disk, an interface that is up, the boot display. All devices are checked before the first one is
-touched.`,
-		Example: `  irqbridge bind --dry-run 05:00.0       show the writes
-  sudo irqbridge bind 05:00.0`,
+touched.
+
+With --user, the nodes by which the devices are opened become that user's until unbind, so that connect needs no root. The node of
+an IOMMU group opens every device in it: one that is another user's, or opens devices that are not named here, is not given away.`,
+		Example: `  irqbridge bind --dry-run 05:00.0           show the writes
+  sudo irqbridge bind 05:00.0
+  sudo irqbridge bind --user $USER 05:00.0   for use without root`,
 		Args: someDevices,
 		RunE: a.orderly(func(ctx context.Context, args []string) error {
-			plans, err := a.planAll(args, func(address pci.Address) (*host.Plan, error) { return a.host.PlanBind(address, driver, force) })
+			addresses, err := parseAddresses(args)
+			if err != nil {
+				return err
+			}
+			plan := func(address pci.Address) (*host.Plan, error) { return a.host.PlanBind(address, driver, force) }
+			if name != "" || cmd.Flags().Changed("user") {
+				u, err := lookUpUser(name)
+				if err != nil {
+					return err
+				}
+				plan = func(address pci.Address) (*host.Plan, error) { return a.planFor(u, address, addresses, driver, force) }
+			}
+			plans, err := a.planAll(addresses, plan)
 			if err != nil {
 				return err
 			}
@@ -38,7 +59,8 @@ touched.`,
 		}),
 	}
 	cmd.Flags().StringVar(&driver, "driver", "vfio-pci", "the driver to bind to")
-	cmd.Flags().BoolVar(&force, "force", false, "also take a device that the host uses")
+	cmd.Flags().StringVar(&name, "user", "", "give the devices to the user `NAME`, until unbind")
+	cmd.Flags().BoolVar(&force, "force", false, "also take a device that the host uses, and give one that others have, too")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would be written, and write nothing")
 	return cmd
 }
@@ -52,7 +74,11 @@ func (a *app) unbindCommand() *cobra.Command {
 process that does not, the kernel waits, until it ends or Ctrl-C ends this.`,
 		Args: someDevices,
 		RunE: a.orderly(func(ctx context.Context, args []string) error {
-			plans, err := a.planAll(args, a.host.PlanUnbind)
+			addresses, err := parseAddresses(args)
+			if err != nil {
+				return err
+			}
+			plans, err := a.planAll(addresses, a.host.PlanUnbind)
 			if err != nil {
 				return err
 			}
@@ -63,12 +89,65 @@ process that does not, the kernel waits, until it ends or Ctrl-C ends this.`,
 	return cmd
 }
 
-// planAll plans for each device. If one cannot be done, all problems are told and nothing is.
-func (a *app) planAll(args []string, plan func(pci.Address) (*host.Plan, error)) ([]*host.Plan, error) {
-	addresses, err := parseAddresses(args)
+// planFor plans to bind a device and to give it to a user together with those along.
+func (a *app) planFor(u host.User, address pci.Address, along []pci.Address, driver string, force bool) (*host.Plan, error) {
+	p, err := a.host.PlanBind(address, driver, force)
 	if err != nil {
 		return nil, err
 	}
+	err = p.GiveTo(u, along, force)
+	if onHost, ok := errors.AsType[*host.Error](err); ok && errors.Is(err, host.ErrShared) {
+		onHost.Remedy = fmt.Sprintf("if that is meant: irqbridge bind --force --user %v %v", u, address)
+		if rest := a.alsoOnVFIO(address, along); len(rest) > 0 {
+			onHost.Remedy = fmt.Sprintf("irqbridge bind --user %v %v %s", u, address, strings.Join(rest, " "))
+		}
+	}
+	return p, err
+}
+
+// alsoOnVFIO lists the devices of the device's group that VFIO has, but for those along.
+func (a *app) alsoOnVFIO(address pci.Address, along []pci.Address) []string {
+	d, err := a.host.Device(address)
+	if err != nil || d.Group < 0 {
+		return nil
+	}
+	g, _ := a.host.Group(d.Group)
+	var list []string
+	for _, m := range g.Members {
+		if m.VFIO && !slices.Contains(along, m.Address) {
+			list = append(list, m.Address.String())
+		}
+	}
+	return list
+}
+
+// lookUpUser finds a user of this host by name or number.
+func lookUpUser(name string) (host.User, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		if u, err = user.LookupId(name); err != nil {
+			return host.User{}, &failure{exitUsage, fmt.Errorf("--user %s: this host has no such user", name), "getent passwd"}
+		}
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return host.User{}, usage("--user %s: its number is %q", name, u.Uid)
+	}
+	known := host.User{Name: u.Username, UID: uint32(uid)}
+	groups, err := u.GroupIds()
+	if err != nil {
+		return known, &failure{exitFailed, fmt.Errorf("--user %s: its groups: %w", name, err), "getent group"}
+	}
+	for _, g := range groups {
+		if gid, err := strconv.ParseUint(g, 10, 32); err == nil {
+			known.GIDs = append(known.GIDs, uint32(gid))
+		}
+	}
+	return known, nil
+}
+
+// planAll plans for each device. If one cannot be done, all problems are told and nothing is.
+func (a *app) planAll(addresses []pci.Address, plan func(pci.Address) (*host.Plan, error)) ([]*host.Plan, error) {
 	var plans []*host.Plan
 	code := exitOK
 	for _, address := range addresses {

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -148,23 +147,11 @@ func (a *app) cdiNodes(address pci.Address, b vfio.Backend, along []pci.Address)
 		}
 	}
 	if b == vfio.BackendGroup {
-		a.noteGroup(address, d.Group, along)
-	}
-	return nodes, nil
-}
-
-// noteGroup tells which other devices come along with a group's node.
-func (a *app) noteGroup(address pci.Address, group int, along []pci.Address) {
-	g, err := a.host.Group(group)
-	if err != nil {
-		a.note("%v: which devices come along with IOMMU group %d is not known: %v", address, group, err)
-		return
-	}
-	for _, m := range g.Members {
-		if m.VFIO && !slices.Contains(along, m.Address) {
-			a.note("%v: the node of IOMMU group %d gives %v to the container, too", address, group, m.Address)
+		for _, other := range a.alsoOnVFIO(address, along) {
+			a.note("%v: the node of IOMMU group %d gives %v to the container, too", address, d.Group, other)
 		}
 	}
+	return nodes, nil
 }
 
 // writeCDI replaces the file in one step, since runtimes read it as soon as it appears.
