@@ -116,6 +116,15 @@ func (h *Host) Device(a pci.Address) (Device, error) {
 	return d, nil
 }
 
+// Drivers returns the names of the PCI drivers that are loaded.
+func (h *Host) Drivers() ([]string, error) {
+	names, err := h.os.ReadDir(driversDir)
+	if err != nil {
+		return nil, &Error{Op: "list PCI drivers", Err: err, Remedy: "is sysfs mounted at /sys, and does this machine have PCI?"}
+	}
+	return names, nil
+}
+
 // Config returns the function's configuration space as the hardware has it, which for MSI differs from what VFIO shows. It is
 // 256 or 4096 bytes, or only the first 64 when the caller lacks CAP_SYS_ADMIN.
 func (h *Host) Config(a pci.Address) ([]byte, error) {

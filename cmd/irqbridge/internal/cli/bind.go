@@ -71,7 +71,9 @@ func (a *app) unbindCommand() *cobra.Command {
 		Use:   "unbind BDF...",
 		Short: "Give devices back to the drivers that they had before bind",
 		Long: `unbind gives devices back to the drivers that they had before bind. An irqbridge that has one open lets it go; for any other
-process that does not, the kernel waits, until it ends or Ctrl-C ends this.`,
+process that does not, the kernel waits, until it ends or Ctrl-C ends this. Nodes that bind gave to a user are taken back.`,
+		Example: `  irqbridge unbind --dry-run 05:00.0
+  sudo irqbridge unbind 05:00.0 06:00.0`,
 		Args: someDevices,
 		RunE: a.orderly(func(ctx context.Context, args []string) error {
 			addresses, err := parseAddresses(args)

@@ -64,6 +64,9 @@ func Main(ctx context.Context, args []string, sys System) int {
 	return code
 }
 
+// Commands returns the program's command and all its verbs, for documentation.
+func Commands() *cobra.Command { return (&app{}).command() }
+
 // app is one run of the program.
 type app struct {
 	stdin          io.Reader
@@ -113,7 +116,9 @@ A device on the bench:              irqbridge list
 	}
 	root.AddCommand(a.listCommand(), a.showCommand(), a.resourcesCommand(), a.mapCommand(), a.bindCommand(), a.unbindCommand(),
 		a.connectCommand(), a.triggerCommand(), a.maskCommand(), a.unmaskCommand(), a.resetCommand(),
-		a.cdiCommand(), a.profileCommand(), a.demoCommand(), a.versionCommand())
+		a.cdiCommand(), a.profileCommand(), a.demoCommand(), a.completionCommand(), a.versionCommand())
+	root.CompletionOptions.DisableDefaultCmd = true
+	a.completions(root)
 	return root
 }
 

@@ -22,8 +22,11 @@ func (a *app) demoCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "demo",
 		Short: "Show the whole way of an interrupt on a fake kernel: no hardware, no privileges",
-		Args:  cobra.NoArgs,
-		RunE:  a.verb(func(ctx context.Context, _ []string) error { return a.demo(ctx) }),
+		Long: `demo takes two devices of a fake kernel, a network card and edu, from list to connect through the code of the other verbs, and
+prints what they print. Nothing on this machine is touched; the threads and their CPUs are real.`,
+		Example: `  irqbridge demo`,
+		Args:    cobra.NoArgs,
+		RunE:    a.verb(func(ctx context.Context, _ []string) error { return a.demo(ctx) }),
 	}
 }
 

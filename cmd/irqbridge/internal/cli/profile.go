@@ -79,7 +79,11 @@ func (a *app) profileListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the profiles that are part of the program",
-		Args:  cobra.NoArgs,
+		Long: `list shows the profiles in the program, and by which vendor and device IDs each is chosen when a verb is given none. A profile of
+your own is a file, and is given by its name: --profile ./board.json.`,
+		Example: `  irqbridge profile list
+  irqbridge profile list --json`,
+		Args: cobra.NoArgs,
 		RunE: a.verb(func(context.Context, []string) error {
 			result := profileListJSON{Schema: schema}
 			rows := newTable("NAME", "DEVICES", "INTERRUPTS", ">REGISTERS", "DESCRIPTION")
@@ -115,6 +119,8 @@ func (a *app) profileShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show NAME|FILE",
 		Short: "Show a profile: its registers with their fields, and how each interrupt is driven",
+		Long: `show prints a profile of the program, or one in a file: registers, fields and steps as they are understood. --json prints the
+profile itself, for a copy to begin with.`,
 		Example: `  irqbridge profile show e1000e
   irqbridge profile show edu --json | jq .profile > board.json     a copy to begin with`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -144,7 +150,10 @@ func (a *app) profileSchemaCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "schema",
 		Short: "Print a JSON Schema of profiles, for editors",
-		Args:  cobra.NoArgs,
+		Long: `schema prints the JSON Schema of the profiles that this program reads. Editors complete and check a file by it; profile check
+knows more.`,
+		Example: `  irqbridge profile schema > profile.schema.json`,
+		Args:    cobra.NoArgs,
 		RunE: a.verb(func(context.Context, []string) error {
 			a.printf("%s", profile.Schema)
 			return nil

@@ -25,7 +25,11 @@ func (a *app) versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print what this program was built from",
-		Args:  cobra.NoArgs,
+		Long: `version prints the program's version, the revision of its source and whether that was changed, and what built it. It belongs
+into a report of a bug.`,
+		Example: `  irqbridge version
+  irqbridge version --json`,
+		Args: cobra.NoArgs,
 		RunE: a.verb(func(context.Context, []string) error {
 			v := readVersion()
 			if asJSON {
