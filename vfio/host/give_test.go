@@ -309,4 +309,3 @@ func hostOS(m *vfiotest.Machine) host.OS {
 	}
 	return host.Local("/")
 }
-
