@@ -185,6 +185,10 @@ func (s *source) walkLatched(t *thread, chain []*Interrupt) outcome {
 // asserted the kernel signals again at once, and the eventfd makes a new event. Messages have no such rule: the
 // kernel answers ENOTTY. A failure silences the source. That the device is closed is none: whoever closes it tells.
 //
+// This is a call and not an eventfd by which the kernel unmasks (UnmaskIRQOnEventFD). That saves a fifth of the call on the
+// kernels of the virtual machine, tells no errors, and of a line that is still asserted the kernel signals four times as late, from
+// a work queue: 20 us against 5.
+//
 // The line stays masked when nobody is active. Otherwise it is unmasked also if nobody was called: one member may have
 // left, or become inactive, just before its turn, when another had come, or become active, after its own.
 func (s *source) unmask() error {

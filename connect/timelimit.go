@@ -1,6 +1,7 @@
 package connect
 
 import (
+	"math/bits"
 	"sync/atomic"
 	"time"
 )
@@ -21,15 +22,20 @@ type Timing struct {
 	// Longest is the longest of all. The time that its thread was not running, because Linux ran something else, is part
 	// of it, as that of interrupts of a higher level is on Windows.
 	Longest time.Duration
+	// Durations counts the calls by how long they took: Durations[n] those of 2^(n-1) to 2^n-1 ns, the last one also
+	// those of more.
+	Durations [36]uint64
 }
 
 // timing is a Timing in the making.
 type timing struct {
-	long    atomic.Uint64
-	longest atomic.Int64
+	long      atomic.Uint64
+	longest   atomic.Int64
+	durations [36]atomic.Uint64
 }
 
 func (t *timing) add(took, limit time.Duration) {
+	t.durations[min(bits.Len64(uint64(max(took, 0))), len(t.durations)-1)].Add(1)
 	if took > limit {
 		t.long.Add(1)
 	}
@@ -42,7 +48,11 @@ func (t *timing) add(took, limit time.Duration) {
 }
 
 func (t *timing) read() Timing {
-	return Timing{Long: t.long.Load(), Longest: time.Duration(t.longest.Load())}
+	r := Timing{Long: t.long.Load(), Longest: time.Duration(t.longest.Load())}
+	for n := range t.durations {
+		r.Durations[n] = t.durations[n].Load()
+	}
+	return r
 }
 
 // MeasureTimes switches on that service routines of the device and holders of their locks are timed, from their next call

@@ -1,6 +1,7 @@
 package connect_test
 
 import (
+	"math/bits"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -51,6 +52,15 @@ func limitRows(t *testing.T) {
 		stats = i.Stats()
 		assert.EqualValues(t, rounds, stats.Routine.Long)
 		assert.Greater(t, stats.Routine.Longest, connect.ServiceRoutineLimit)
+		var counted, long uint64
+		for n, calls := range stats.Routine.Durations {
+			counted += calls
+			if n >= bits.Len64(uint64(connect.ServiceRoutineLimit)) {
+				long += calls
+			}
+		}
+		assert.EqualValues(t, rounds, counted)
+		assert.EqualValues(t, rounds, long)
 		assert.EqualValues(t, rounds+1, stats.Claimed, "none was aborted")
 		require.NoError(t, i.Err())
 
