@@ -74,6 +74,33 @@
 // (/proc/irq/N/smp_affinity), which needs root. [Interrupt.Affinity] reports both, and [Interrupt.HostIRQ] has the
 // counts that prove where interrupts were delivered.
 //
+// # How fast
+//
+// One thread waits for all interrupts of a device that have the same processors and the same [Dispatch], which
+// [Resources.SetDispatch] chooses: 2048 messages with one mask cost one thread, and [Resources.ConnectMessages] arms them in
+// one call of the kernel. Between the eventfd and the routine nothing is allocated, looked up or logged, the eventfd is not
+// read, and no clock. What that costs against loops in C and DPDK is measured by scripts/bench of the repository; testdata/bench
+// has the outcome on one machine.
+//
+// The thread keeps its P, the runtime's right to run Go code, while interrupts come ([Block]); [Interrupt.Dispatching] tells
+// whether it does, and what to do if it does not. What makes a routine late, the gravest first:
+//
+//   - Another routine on the thread that is slow. It holds up all its neighbours by as long as it takes, once for each of its
+//     calls: [Resources.MeasureTimes] shows it, [Dispatch].Own keeps it away from them, a [DPC] takes the work out of it.
+//   - Delivery on another processor than the thread's, which is why the host IRQ is moved there when that is allowed.
+//     An idle processor has to wake up first.
+//   - Goroutines on all Ps. With GOMAXPROCS at the number of busy goroutines and two more, or with Dispatch.Reserve, an
+//     interrupt is not kept waiting; without, up to 50 ms.
+//   - The garbage collector, which stops the thread for moments like any other, and marks on the processors that it
+//     finds. C has no such thing. Who allocates little has it seldom, and GOGC and GOMEMLIMIT can put it off.
+//   - Other threads of the process on the thread's processor. SCHED_FIFO (Dispatch.Priority) goes before them, and [LockMemory]
+//     keeps pages from being fetched.
+//
+// Whoever needs the tail too gives interrupts a process of their own, which serves them, allocates nothing while it does and
+// hands on what it found by shared memory or a socket; a processor that the kernel and the process's other threads are kept off
+// (isolcpus or a cpuset, irqaffinity; taskset for the process, which the thread leaves by ProcessorEnableMask); and a
+// priority, or [Poll]. Even then Go promises no upper bound.
+//
 // # Vectors and levels
 //
 // Linux shows a user-space driver neither vectors nor interrupt levels, so Assign makes them up. A Vector is unique in

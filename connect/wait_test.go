@@ -238,6 +238,48 @@ func TestPollingWithPriorityWarns(t *testing.T) {
 	r.disconnect(i)
 }
 
+// A slow routine holds up those that its thread serves, and nobody else.
+func TestSlowNeighbour(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	for _, own := range []bool{false, true} {
+		t.Run(fmt.Sprintf("own=%v", own), func(t *testing.T) {
+			r := open(t, m, m.E1000E, connect.Policy{Kind: pci.KindMSIX})
+			require.NoError(t, r.resources.SetDispatch(connect.Dispatch{Own: own, Wait: connect.Cooperative}))
+			inside, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			slow := r.connect(0, func(*connect.Interrupt, any) bool {
+				close(inside)
+				<-goOn
+				close(ended)
+				return true
+			})
+			first := make(chan bool, 1)
+			neighbour := r.connect(1, func(*connect.Interrupt, any) bool {
+				select {
+				case <-ended:
+					first <- false
+				default:
+					first <- true
+				}
+				return true
+			})
+			r.trigger(0)
+			received(t, inside)
+			r.trigger(1)
+			if own {
+				assert.True(t, received(t, first))
+				close(goOn)
+				received(t, ended)
+			} else {
+				close(goOn)
+				assert.False(t, received(t, first))
+			}
+			r.disconnect(slow)
+			r.disconnect(neighbour)
+			r.close()
+		})
+	}
+}
+
 // All messages of a device are armed in one call of the kernel.
 func TestConnectMessagesArmsAtOnce(t *testing.T) {
 	m := vfiotest.FakeMachine(t, vfiotest.MoreDevices())
