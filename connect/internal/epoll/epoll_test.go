@@ -125,7 +125,7 @@ func TestTheWorldStops(t *testing.T) {
 	<-stopped
 }
 
-// The first wish of the runtime's is turned down, a second soon after is followed, and so is every sixteenth.
+// The first wish of the runtime's is turned down, a second soon after is followed, and so is every fourth.
 func TestWishes(t *testing.T) {
 	s := newSet(t)
 	followed := func() bool { // or else one more was turned down
