@@ -384,6 +384,8 @@ func TestDisconnectReportsTheKernel(t *testing.T) {
 // stormRounds connects and disconnects while the messages fire without a pause, and counts what is left at the end.
 func stormRounds(t *testing.T, m *vfiotest.Machine, rounds int) {
 	r := e1000e(t, m)
+	// The storm keeps one P busy and the interrupts another: without a third each step below waits for somebody's slice.
+	require.NoError(t, r.resources.SetDispatch(connect.Dispatch{Reserve: true}))
 	keeper := r.connect(1, claim) // keeps the index enabled, and a dispatcher for the storm to hit
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	var armed atomic.Bool

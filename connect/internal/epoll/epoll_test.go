@@ -3,7 +3,9 @@ package epoll
 import (
 	"encoding/binary"
 	"runtime"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -125,22 +127,30 @@ func TestTheWorldStops(t *testing.T) {
 	<-stopped
 }
 
-// The first wish of the runtime's is turned down, a second soon after is followed, and so is every fourth.
+// The first wish of the runtime's is turned down, and a second soon after is followed.
 func TestWishes(t *testing.T) {
 	s := newSet(t)
-	followed := func() bool { // or else one more was turned down
-		before := s.declined
-		s.interrupted()
-		return s.declined <= before
+	assert.False(t, s.interrupted(), "nobody asked before")
+	assert.True(t, s.interrupted(), "it insists")
+	s.wanted = unix.Timespec{} // long ago
+	assert.False(t, s.interrupted())
+}
+
+// Goroutines that wait for a P are seen, and whoever waits with one then lets them have it.
+func TestGoroutinesThatWaitForAP(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	s := newSet(t)
+	runtime.Gosched()
+	assert.Eventually(t, func() bool { return !s.crowded() }, time.Minute, time.Millisecond, "what the runtime does by itself ends")
+	var ran atomic.Bool
+	go ran.Store(true)
+	assert.True(t, s.crowded())
+	assert.False(t, ran.Load())
+	for !ran.Load() { // the monitor asks after 10 ms, once in a while
+		_, err := s.Wait()
+		require.NoError(t, err)
 	}
-	assert.False(t, followed(), "nobody asked before")
-	assert.True(t, followed(), "it insists")
-	for range patience - 1 {
-		s.wanted = unix.Timespec{} // long ago
-		assert.False(t, followed())
-	}
-	s.wanted = unix.Timespec{}
-	assert.True(t, followed())
+	assert.Zero(t, testing.AllocsPerRun(100, func() { s.crowded() }))
 }
 
 func BenchmarkLook(b *testing.B) {

@@ -1,20 +1,16 @@
 package epoll
 
 import (
+	"runtime/metrics"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// A second wish of the runtime's within this time is a stop of the world or a scan of the stack, which asks again at
-	// once; the monitor asks every 10 ms.
-	insistence = 2_000_000 // ns
-	// Every so many of the monitor's wishes one is followed: goroutines that a service routine made ready wait for this P
-	// when all others are busy, so for 40 ms at most. At ten thousand interrupts a second the yields make one in 200 late.
-	patience = 4
-)
+// A second wish of the runtime's within this time, in ns, is a stop of the world or a scan of the stack, which asks again at
+// once; the monitor asks every 10 ms.
+const insistence = 2_000_000
 
 // Yield is a point at which the runtime can take the thread: a call with a check of the stack, by which it asks.
 //
@@ -26,21 +22,19 @@ func Yield() { checkStack() }
 //go:noinline
 func checkStack() {}
 
-// interrupted follows or turns down the wish of the runtime that interrupted a wait. From the end of the wait up to where a
-// wish is turned down nothing may check the stack, for that would follow it.
+// interrupted follows or turns down the wish of the runtime that interrupted a wait, and tells which. From the end of the wait up
+// to where a wish is turned down nothing may check the stack, for that would follow it.
 //
 //go:nosplit
-func (s *Set) interrupted() {
+func (s *Set) interrupted() (followed bool) {
 	var now unix.Timespec
 	// SAFETY: the kernel writes one timespec, the size of now, which lives until the return.
 	_, _, _ = unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&now)), 0)
 	since := (now.Sec-s.wanted.Sec)*1_000_000_000 + now.Nsec - s.wanted.Nsec
 	s.wanted = now
-	s.declined++
-	if since < insistence || s.declined >= patience {
-		s.declined = 0
+	if since < insistence {
 		Yield()
-		return
+		return true
 	}
 	// A system call of the ordinary kind lets a stop of the world take the P at its beginning, and runs what the runtime
 	// wants run on every P.
@@ -49,6 +43,13 @@ func (s *Set) interrupted() {
 	procPin()
 	Yield()
 	procUnpin()
+	return false
+}
+
+// crowded tells whether goroutines wait for a P. What a service routine has made ready may wait for this very one.
+func (s *Set) crowded() bool {
+	metrics.Read(s.runnable[:])
+	return s.runnable[0].Value.Kind() == metrics.KindUint64 && s.runnable[0].Value.Uint64() > 0
 }
 
 // The runtime keeps these two for packages outside (go.dev/issue/67401).
