@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"testing"
@@ -124,4 +126,65 @@ func TestReset(t *testing.T) {
 			assert.Regexp(t, "^(irqbridge|next): ", line)
 		}
 	})
+}
+
+// TestSelftestProvesEachStepByItself: where there is a profile all is proved, for each message on its CPU; where there is
+// none the loopback is, and the rest said to be open.
+func TestSelftestProvesEachStepByItself(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+		type tests struct {
+			Messages []struct {
+				Kind               string
+				Message            int
+				Loopback, Delivery struct{ Result, Seen, Unproved string }
+				Affinity           struct {
+					Result, Seen, Unproved, Wanted, Set, Effective string
+					Delivered, RanOn                               map[string]uint64
+				}
+			}
+			Passed, Failed, Skipped int
+		}
+		cpus := m.CPUs.CPUs()
+		for address, messages := range map[pci.Address]int{m.EDU: 2, m.E1000E: 7} {
+			bound(t, m, address)
+			before := state(t, m, address)
+			got := fromJSON[tests](t, m, 0, "selftest", address.String())
+			require.Len(t, got.Messages, messages)
+			assert.Equal(t, []int{3 * messages, 0, 0}, []int{got.Passed, got.Failed, got.Skipped})
+			for _, each := range got.Messages {
+				cpu := cpus[len(cpus)-1]
+				if each.Kind == "msix" {
+					cpu = cpus[each.Message%len(cpus)]
+				}
+				on := strconv.Itoa(cpu)
+				assert.Equal(t, []string{on, on, on}, []string{each.Affinity.Wanted, each.Affinity.Set, each.Affinity.Effective})
+				assert.GreaterOrEqual(t, each.Affinity.Delivered[on], uint64(9), "the first may go elsewhere")
+				assert.GreaterOrEqual(t, each.Affinity.RanOn[on], uint64(10))
+				assert.Len(t, each.Affinity.RanOn, 1)
+			}
+			assert.Equal(t, before, state(t, m, address), "the device is left as it was")
+		}
+		bound(t, m, m.NVMe)
+		got := fromJSON[tests](t, m, 3, "selftest", m.NVMe.String(), "--kind", "msix")
+		require.Len(t, got.Messages, 65)
+		assert.Equal(t, []int{65, 0, 130}, []int{got.Passed, got.Failed, got.Skipped})
+		for _, each := range got.Messages {
+			assert.Equal(t, "10 of 10 serviced", each.Loopback.Seen)
+			assert.NotEmpty(t, each.Delivery.Unproved)
+			assert.NotEmpty(t, each.Affinity.Unproved)
+			assert.Equal(t, map[string]uint64{strconv.Itoa(cpus[each.Message%len(cpus)]): 10}, each.Affinity.RanOn)
+		}
+	})
+}
+
+func TestASelftestThatIsStoppedIsNoSuccess(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	m.Bind(t, m.EDU)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := irqbridgeUntil(ctx, t, m, io.Discard, "selftest", m.EDU.String())
+	assert.Equal(t, 1, r.code)
+	assert.Contains(t, r.stdout, "\n0 ok, 0 failed, 6 not possible\n")
+	assert.Contains(t, r.stderr, ": loopback not possible: stopped before it was raised")
 }

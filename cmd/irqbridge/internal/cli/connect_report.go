@@ -9,6 +9,7 @@ import (
 
 	"github.com/irqbridge/irqbridge/connect"
 	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio"
 )
 
 // connectJSON is the output of connect --json.
@@ -80,8 +81,7 @@ func (a *app) tellEnd(ctx context.Context, s *session, problems []problem) int {
 		a.note("%v: %s", s.device.Address(), p.what)
 		a.next("%s", p.next)
 	}
-	if cause := context.Cause(ctx); errors.Is(cause, errWantedBack) {
-		a.note("%v: let go: %v", s.device.Address(), cause)
+	if a.tellWantedBack(ctx, s.device) {
 		failed = true
 	}
 	if ctx.Err() != nil && unfinished {
@@ -95,6 +95,16 @@ func (a *app) tellEnd(ctx context.Context, s *session, problems []problem) int {
 	default:
 		return exitOK
 	}
+}
+
+// tellWantedBack says that the host wants the device back, if that is why ctx ended.
+func (a *app) tellWantedBack(ctx context.Context, device *vfio.Device) bool {
+	cause := context.Cause(ctx)
+	if errors.Is(cause, errWantedBack) {
+		a.note("%v: let go: %v", device.Address(), cause)
+		return true
+	}
+	return false
 }
 
 func (s *session) json() connectJSON {

@@ -34,32 +34,41 @@ type evidence struct {
 func (s *session) diagnose() []problem {
 	var problems []problem
 	for _, r := range s.rows {
-		if s.awaitUnmask() && r.serviced == r.raised {
+		p := s.diagnoseRow(r)
+		if p == nil {
 			continue
 		}
-		e := evidence{
-			kind: s.resources.Kind, message: r.message.Index, loopback: s.board == nil, stuck: s.stuck,
-			raised: r.raised, calls: r.routine.calls.Load(), claimed: r.routine.claimed.Load(),
-		}
-		for _, n := range r.delivered {
-			e.arrived += n
-		}
-		if config, err := s.device.Host().Config(s.device.Address()); err == nil {
-			e.config, _ = pci.Decode(config)
-		}
-		if h := r.routine.handler; h != nil {
-			e.fault = h.Fault()
-			e.register, e.mask = h.StatusRegister()
-			e.status, e.readErr = h.Status()
-		}
-		cause, next := e.explain()
-		what := fmt.Sprintf("message %d: ", e.message)
+		what := fmt.Sprintf("message %d: ", r.message.Index)
 		if r.raised > 0 {
 			what += fmt.Sprintf("%d of %d raised interrupts were serviced: ", r.serviced, r.raised)
 		}
-		problems = append(problems, problem{what + cause, next})
+		problems = append(problems, problem{what + p.what, p.next})
 	}
 	return problems
+}
+
+// diagnoseRow is diagnose for one of them, nil when nothing is wrong.
+func (s *session) diagnoseRow(r *row) *problem {
+	if s.awaitUnmask() && r.serviced == r.raised {
+		return nil
+	}
+	e := evidence{
+		kind: s.resources.Kind, message: r.message.Index, loopback: s.board == nil, stuck: s.stuck,
+		raised: r.raised, calls: r.routine.calls.Load(), claimed: r.routine.claimed.Load(),
+	}
+	for _, n := range r.delivered {
+		e.arrived += n
+	}
+	if config, err := s.device.Host().Config(s.device.Address()); err == nil {
+		e.config, _ = pci.Decode(config)
+	}
+	if h := r.routine.handler; h != nil {
+		e.fault = h.Fault()
+		e.register, e.mask = h.StatusRegister()
+		e.status, e.readErr = h.Status()
+	}
+	cause, next := e.explain()
+	return &problem{cause, next}
 }
 
 // explain names the first cause that fits, going the way of the interrupt from its end to its beginning: what happened

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -152,4 +153,20 @@ func (o seenOS) ReadFile(name string) ([]byte, error) {
 	return b, err
 }
 
-func (o seenOS) ThreadAffinity() (host.CPUSet, error) { return host.CPUSetOf(0, 1), nil }
+// pinnedThreads are the CPUs that threads were bound to, by thread ID.
+var pinnedThreads sync.Map
+
+func (o seenOS) SetThreadAffinity(cpus host.CPUSet) error {
+	pinnedThreads.Store(unix.Gettid(), cpus)
+	return o.Kernel.SetThreadAffinity(cpus)
+}
+
+// ThreadAffinity is what the thread was bound to, and both CPUs for one that was not.
+func (o seenOS) ThreadAffinity() (host.CPUSet, error) {
+	if cpus, ok := pinnedThreads.Load(unix.Gettid()); ok {
+		if now, err := o.Kernel.ThreadAffinity(); err == nil && now == cpus.(host.CPUSet) {
+			return now, nil
+		}
+	}
+	return host.CPUSetOf(0, 1), nil
+}
