@@ -31,13 +31,13 @@ const (
 //
 // A device starts with a line that begins with its address and ends with an empty line or the next device. Its rows
 // follow each other without gaps from offset 0. Other lines, such as those that lspci -v adds, are passed over. A text
-// without any device is an error. Errors name the line, counted from 1.
+// without any device is an error. A line that is wrong is a *DumpError.
 func ReadDump(r io.Reader) ([]Dump, error) {
 	var dumps []Dump
 	var device *Dump // the one that rows belong to, nil between devices
 	line := 0
 	fail := func(format string, args ...any) ([]Dump, error) {
-		return nil, fmt.Errorf("dump: line %d: "+format, append([]any{line}, args...)...)
+		return nil, &DumpError{Line: line, Err: fmt.Errorf(format, args...)}
 	}
 
 	scanner := bufio.NewScanner(r)
@@ -81,6 +81,18 @@ func ReadDump(r io.Reader) ([]Dump, error) {
 	}
 	return dumps, nil
 }
+
+// DumpError is a line of a dump that ReadDump could not take.
+type DumpError struct {
+	Line int // counted from 1
+	Err  error
+}
+
+// Error gives the line and what is wrong with it.
+func (e *DumpError) Error() string { return fmt.Sprintf("dump: line %d: %v", e.Line, e.Err) }
+
+// Unwrap returns Err.
+func (e *DumpError) Unwrap() error { return e.Err }
 
 // looksLikeAddress reports whether a line that starts with this word is meant to start a device. Whether the address is
 // a good one is for ParseAddress to say.

@@ -13,6 +13,7 @@
 //	err = plan.Run(ctx)                                  // records the former state, writes, verifies; undoes on failure
 //	irq, err := h.FindIRQ(address, pci.KindMSIX, 3)      // once package vfio enabled that message
 //	err = h.SetAffinity(irq.Number, host.CPUSetOf(2))
+//	s, err := h.Snapshot(address)                        // a device as text, to be sent around; s.Host() is a host again
 //
 // What the package writes is listed at [Plan] and [Host.SetAffinity]; nothing else changes the host.
 //

@@ -18,6 +18,8 @@ import "io/fs"
 //	/sys/class/block, /sys/class/net, /sys/class/nvme, /sys/class/nvme-subsystem (links, and dev, flags and holders
 //	    below them), /sys/fs/btrfs, /sys/class/tty/console/active and the links beside it, /proc/self/mountinfo, /proc/swaps
 //	/proc/PID/comm and the links /proc/PID/fd/N
+//	what Host.Snapshot reads beside: see snapshotAttributes and snapshotHost, msi_irqs below the device, /sys/class/iommu,
+//	    /sys/class/net/NAME/address and /proc/sys/kernel/hostname
 //
 // Files that are written: driver_override of the device, drivers/DRIVER/bind and unbind, drivers_probe, smp_affinity_list. Nodes that
 // change their owner: /dev/vfio/GROUP, /dev/vfio/devices/vfioN.
