@@ -250,3 +250,14 @@ func (s *Snapshot) Kernel() string { return s.entries["/proc/sys/kernel/osreleas
 func (s *Snapshot) Attribute(a pci.Address, name string) string {
 	return s.entries[devicesDir+"/"+a.String()+"/"+name].text
 }
+
+// MessageIRQs is how many host IRQs a function had for messages of MSI or MSI-X.
+func (s *Snapshot) MessageIRQs(a pci.Address) int {
+	prefix, n := devicesDir+"/"+a.String()+"/msi_irqs/", 0
+	for name := range s.entries {
+		if strings.HasPrefix(name, prefix) {
+			n++
+		}
+	}
+	return n
+}

@@ -113,7 +113,7 @@ func (d *device) requestBack() {
 
 // canReset tells whether the function can be reset alone. One behind a bridge can only be reset with its neighbours.
 func (d *device) canReset() bool {
-	return d.function.reset.isFLR() || d.function.reset == resetPM
+	return d.function.reset.isFLR() || d.function.reset.first() == resetPM
 }
 
 // resetFunction resets the function if that is possible. The configuration space is brought back, as far as the kernel

@@ -62,11 +62,19 @@ var designs = map[string]design{
 // boot makes the machine as it is after boot.
 func (k *Kernel) boot() {
 	k.drivers = newDrivers()
+	if k.snapshot != nil {
+		k.bootSnapshot()
+		return
+	}
 	k.scan()
 }
 
 // scan finds the devices that are in the machine and that the host does not know, and gives them to their drivers.
 func (k *Kernel) scan() {
+	if k.snapshot != nil {
+		k.addSnapshot()
+		return
+	}
 	dumps := readConfigs(machineConfigs)
 	if k.moreDevices {
 		dumps = append(dumps, readConfigs(moreConfigs)...)
@@ -75,7 +83,11 @@ func (k *Kernel) scan() {
 	var found []*function
 	for _, dump := range dumps {
 		if k.function(dump.Address) == nil && !slices.Contains(k.unplugged, dump.Address) {
-			f := k.newFunction(dump)
+			decoded, err := pci.Decode(dump.Config)
+			if err != nil {
+				panic(fmt.Sprintf("vfiotest: devices: %v: %v", dump.Address, err)) // part of the program
+			}
+			f := k.newFunction(dump, decoded, designs[dump.Address.String()])
 			k.functions, found = append(k.functions, f), append(found, f)
 		}
 	}
@@ -107,14 +119,9 @@ func readConfigs(text []byte) []pci.Dump {
 }
 
 // newFunction makes a device from its configuration space and its design.
-func (k *Kernel) newFunction(dump pci.Dump) *function {
-	d := designs[dump.Address.String()]
-	f := &function{kernel: k, address: dump.Address, bars: d.bars, reset: d.reset, vfioDev: -1}
-	decoded, err := pci.Decode(dump.Config)
-	if err != nil {
-		panic(fmt.Sprintf("vfiotest: devices: %v: %v", dump.Address, err)) // part of the program
-	}
-	size := legacySize
+func (k *Kernel) newFunction(dump pci.Dump, decoded *pci.Function, d design) *function {
+	f := &function{kernel: k, address: dump.Address, bars: d.bars, reset: d.reset, root: "pci0000:00", numaNode: "-1", vfioDev: -1}
+	size := len(dump.Config)
 	for _, c := range decoded.Capabilities {
 		switch c.ID {
 		case pci.CapPowerManagement:
@@ -124,11 +131,11 @@ func (k *Kernel) newFunction(dump pci.Dump) *function {
 			size = extendedSize
 		}
 	}
-	f.config = make([]byte, size)
+	f.config = make([]byte, max(size, legacySize))
 	copy(f.config, dump.Config)
 	for _, c := range decoded.ExtendedCapabilities {
 		f.physical = f.physical || c.ID == pci.ExtCapSRIOV
-		if c.ID == pci.ExtCapAER && k.version == V6_1 {
+		if c.ID == pci.ExtCapAER && k.version == V6_1 && k.snapshot == nil {
 			f.config[c.Offset+aerCorrectableMask+1] |= 0x20 // advisory non-fatal errors, which newer kernels unmask
 		}
 	}
@@ -148,9 +155,7 @@ func (k *Kernel) newFunction(dump pci.Dump) *function {
 		f.pin = decoded.INTx.Pin
 		f.shownIRQ = int(decoded.INTx.Line)
 	}
-	if f.address.Bus != 0 {
-		f.behind = k.bridgeTo(f.address.Bus)
-	}
+	f.behind = k.bridgeTo(f.address)
 	f.gsi = inputOf(f)
 	if !k.withoutIOMMU {
 		f.group = k.groupOf(d.group)
@@ -226,10 +231,14 @@ func capabilitySize(config []byte, c pci.Capability) int {
 	return 4
 }
 
-// bridgeTo returns the bridge that the bus is right behind.
-func (k *Kernel) bridgeTo(bus uint8) *function {
-	i := slices.IndexFunc(k.functions, func(f *function) bool { return f.isBridge() && f.config[offSecondary] == bus })
-	return k.functions[i]
+// bridgeTo returns the bridge that the bus of an address is right behind, which comes before; nil on a root bus.
+func (k *Kernel) bridgeTo(a pci.Address) *function {
+	for _, f := range k.functions {
+		if f.isBridge() && f.address.Domain == a.Domain && f.config[offSecondary] == a.Bus && a.Bus != 0 {
+			return f
+		}
+	}
+	return nil
 }
 
 // function returns the function at an address; nil when there is none.

@@ -24,6 +24,7 @@ type driver struct {
 	// vectors is how many MSI-X messages it asks for when it starts.
 	vectors int
 	network bool // makes a network interface
+	foreign bool // of a snapshot: nothing is known of it but its name
 }
 
 func newDrivers() []*driver {

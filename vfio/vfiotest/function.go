@@ -2,6 +2,7 @@ package vfiotest
 
 import (
 	"encoding/binary"
+	"strings"
 
 	"github.com/irqbridge/irqbridge/pci"
 )
@@ -33,6 +34,7 @@ type function struct {
 	kernel  *Kernel
 	address pci.Address
 	behind  *function // the bridge that it is behind; nil on the root bus
+	root    string    // of its hierarchy: the directory in /sys/devices
 	gone    bool      // pulled out
 
 	config   []byte // the registers, 256 or 4096 bytes
@@ -67,6 +69,8 @@ type function struct {
 	opens       int          // of its own node, bound or not
 	vfioDev     int          // the number in vfio-dev/vfioN while a VFIO driver is bound; -1 when not
 	netdev      string       // its network interface while its own driver is bound; "" without
+	numaNode    string
+	resource    string // what the attribute says of the BARs; "" to make it of bars
 }
 
 // entry is one entry of the MSI-X table.
@@ -94,8 +98,20 @@ const (
 	resetFLRBus resetMethod = "flr bus" // the first of several
 )
 
-// isFLR tells whether the kernel's choice is a function level reset.
-func (r resetMethod) isFLR() bool { return r == resetFLR || r == resetFLRBus }
+// first is the kernel's choice.
+func (r resetMethod) first() resetMethod {
+	first, _, _ := strings.Cut(string(r), " ")
+	return resetMethod(first)
+}
+
+// isFLR tells whether the kernel's choice has the function start anew.
+func (r resetMethod) isFLR() bool {
+	switch r.first() {
+	case resetFLR, "af_flr", "acpi", "device_specific":
+		return true
+	}
+	return false
+}
 
 // The registers of configuration space that the machine acts on.
 const (

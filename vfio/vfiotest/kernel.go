@@ -104,6 +104,7 @@ type Kernel struct {
 	iommufd          bool
 	hasNoIOMMU       bool
 	nodeErrno        unix.Errno
+	snapshot         *snapshot // what the machine is made of; nil for its own devices
 
 	host *host.Host
 	cpus host.CPUSet
@@ -136,9 +137,12 @@ var (
 
 // NewKernel returns a machine as it is after boot: the devices of [Machine], with the e1000e and the e1000 bound to
 // their drivers and the others unbound.
-func NewKernel(opts ...Option) *Kernel {
+func NewKernel(opts ...Option) *Kernel { return newKernel(nil, opts) }
+
+func newKernel(s *snapshot, opts []Option) *Kernel {
 	k := &Kernel{
-		version: Newest,
+		snapshot: s,
+		version:  Newest,
 
 		mappingLimit: mappingLimit,
 		cpus:         processCPUs(),

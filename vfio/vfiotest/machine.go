@@ -55,6 +55,8 @@ type Machine struct {
 	Vectors  pci.Address // nvme: 2048 MSI-X messages
 	RootPort pci.Address // PCIe root port, bound to pcieport
 	PF       pci.Address // nvme behind the root port: a physical function that can have two virtual ones, see VirtualFunctions
+	// Only with FromSnapshot.
+	Device pci.Address // the device that the snapshot is of
 
 	CPUs host.CPUSet // the CPUs that threads and interrupts can be placed on
 }

@@ -2,6 +2,7 @@ package vfiotest
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"strconv"
 	"strings"
@@ -88,21 +89,27 @@ func (k *Kernel) sysDir() map[string]node {
 	if k.unsafeInterrupts {
 		unsafeInterrupts = "Y\n"
 	}
+	modules := map[string]node{
+		"e1000": directory(nil), "e1000e": directory(nil), "pci_stub": directory(nil), "vfio": {dir: k.vfioModule}, "vfio_pci": directory(nil),
+		"vfio_iommu_type1": directory(map[string]node{
+			"parameters": directory(map[string]node{
+				"allow_unsafe_interrupts": text(unsafeInterrupts),
+				"dma_entry_limit":         {read: func() string { return strconv.Itoa(k.mappingLimit) + "\n" }, write: k.writeMappingLimit},
+			}),
+		}),
+	}
+	for _, d := range k.drivers {
+		if d.foreign {
+			modules[d.module] = directory(nil)
+		}
+	}
 	return map[string]node{
 		"bus":     directory(map[string]node{"pci": {dir: k.busDir}}),
 		"class":   {dir: k.classDir},
 		"dev":     directory(map[string]node{"char": {dir: k.charDir}}),
 		"devices": {dir: k.devicesDir},
 		"kernel":  {dir: k.kernelDir},
-		"module": directory(map[string]node{
-			"e1000": directory(nil), "e1000e": directory(nil), "pci_stub": directory(nil), "vfio": {dir: k.vfioModule}, "vfio_pci": directory(nil),
-			"vfio_iommu_type1": directory(map[string]node{
-				"parameters": directory(map[string]node{
-					"allow_unsafe_interrupts": text(unsafeInterrupts),
-					"dma_entry_limit":         {read: func() string { return strconv.Itoa(k.mappingLimit) + "\n" }, write: k.writeMappingLimit},
-				}),
-			}),
-		}),
+		"module":  directory(modules),
 	}
 }
 
@@ -201,10 +208,19 @@ func (k *Kernel) classDir() map[string]node {
 // devicesDir is /sys/devices.
 func (k *Kernel) devicesDir() map[string]node {
 	online := text(k.cpus.List() + "\n")
-	return map[string]node{
-		"pci0000:00": {dir: func() map[string]node { return k.childrenOf(nil) }},
-		"system":     directory(map[string]node{"cpu": directory(map[string]node{"online": online, "possible": online, "present": online})}),
+	entries := map[string]node{
+		"system": directory(map[string]node{"cpu": directory(map[string]node{"online": online, "possible": online, "present": online})}),
 	}
+	for _, f := range k.functions {
+		if f.behind == nil {
+			entries[f.root] = node{dir: func() map[string]node {
+				children := k.childrenOf(nil)
+				maps.DeleteFunc(children, func(name string, _ node) bool { return k.named(name).root != f.root })
+				return children
+			}}
+		}
+	}
+	return entries
 }
 
 // childrenOf are the directories of the functions behind a bridge, or on the root bus.
@@ -276,7 +292,7 @@ func (f *function) devicePath() string {
 	if f.behind != nil {
 		return f.behind.devicePath() + "/" + f.address.String()
 	}
-	return "devices/pci0000:00/" + f.address.String()
+	return "devices/" + f.root + "/" + f.address.String()
 }
 
 // dir is the function's directory in sysfs.
@@ -299,14 +315,14 @@ func (f *function) dir() map[string]node {
 	entries["config"] = node{read: f.configFile}
 	entries["enable"] = node{read: func() string { return strconv.Itoa(f.enables) + "\n" }}
 	entries["irq"] = node{read: func() string { return strconv.Itoa(f.currentIRQ()) + "\n" }}
-	entries["numa_node"] = text("-1\n")
+	entries["numa_node"] = text(f.numaNode + "\n")
 	entries["local_cpulist"] = node{read: func() string { return k.cpus.List() + "\n" }}
 	entries["power_state"] = node{read: func() string { return f.powerState() + "\n" }}
 	entries["modalias"] = node{read: f.modalias}
 	entries["driver_override"] = node{read: f.readOverride, write: f.writeOverride}
 	entries["remove"] = node{write: func(string) error { return k.remove(f) }}
 	entries["subsystem"] = node{link: up + "bus/pci"}
-	if !f.isBridge() { // whose windows are not modelled
+	if !f.isBridge() || f.resource != "" { // whose windows are not modelled
 		entries["resource"] = node{read: f.resources}
 	}
 	if f.reset != resetNone {
@@ -394,6 +410,9 @@ func (f *function) resources() string {
 		io, memory, readOnlySizes = 0x100, 0x200, 0x40000
 		none                      = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
 	)
+	if f.resource != "" {
+		return f.resource
+	}
 	var b strings.Builder
 	for i, bar := range f.bars {
 		if bar.size == 0 {
@@ -443,9 +462,21 @@ func (k *Kernel) procDir() map[string]node {
 	return map[string]node{
 		"interrupts": {read: k.interruptTable},
 		"irq":        {dir: k.irqDir},
+		"sys":        directory(map[string]node{"kernel": directory(map[string]node{"osrelease": text(k.release() + "\n")})}),
 		"swaps":      text("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"),
 		"self":       directory(map[string]node{"mountinfo": text(""), "cgroup": text("0::/\n")}),
 	}
+}
+
+// release is what the kernel is called.
+func (k *Kernel) release() string {
+	if k.snapshot != nil && k.snapshot.Kernel() != "" {
+		return k.snapshot.Kernel()
+	}
+	if k.version == V6_1 {
+		return "6.1.0"
+	}
+	return "7.3.0"
 }
 
 // irqDir is /proc/irq.
