@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -255,7 +254,7 @@ func TestWhatIsNoSnapshot(t *testing.T) {
 		change("left-out the", `left-out "the`):             "the string in quotation marks is not well formed",
 		change("10: 00 00", "20: 00 00"):                    fmt.Sprintf("x:%d: row 20 comes where row 10 is due", line("10: 00 00")),
 		change("10: 00 00", "10: 00 zz"):                    fmt.Sprintf(`x:%d: row 10: "zz" is not a byte`, line("10: 00 00")),
-		change("\n0000:00:06.0 ", "\n0000:00:05.0 "):            "x: there are two configuration spaces of 0000:00:05.0",
+		change("\n0000:00:06.0 ", "\n0000:00:05.0 "):        "x: there are two configuration spaces of 0000:00:05.0",
 		change("[/proc]", "[/etc]"):                         fmt.Sprintf(`x:%d: "[/etc]": want a directory below`, line("[/proc]")),
 		change("[/proc]", "[/proc/../etc]"):                 "want a directory below",
 		change("[/proc]", "[/proc"):                         "want a directory below",
@@ -310,9 +309,7 @@ func FuzzParseSnapshot(f *testing.F) {
 		require.NoError(t, err, "%s", s.Text())
 		assert.Equal(t, string(s.Text()), string(again.Text()))
 		h := s.Host()
-		if _, err := h.Devices(); err != nil {
-			assert.False(t, errors.Is(err, unix.EROFS))
-		}
+		_, _ = h.Devices()
 		_, _ = h.Groups()
 		_, _ = h.FindIRQ(s.Address, pci.KindMSI, 0)
 	})
