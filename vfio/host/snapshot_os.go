@@ -98,6 +98,13 @@ func (s *snapshotOS) SaveFile(name string, _ []byte, _ fs.FileMode) error {
 
 func (s *snapshotOS) RemoveFile(name string) error { return readOnly("remove", name) }
 
+func (s *snapshotOS) SetOwner(name string, _ uint32) error { return readOnly("chown", name) }
+
+// Permissions are not in a snapshot, since they name users.
+func (s *snapshotOS) Permissions(name string) (Permissions, error) {
+	return Permissions{}, &fs.PathError{Op: "stat", Path: name, Err: unix.ENOSYS}
+}
+
 func readOnly(op, name string) error { return &fs.PathError{Op: op, Path: name, Err: unix.EROFS} }
 
 func (s *snapshotOS) SetThreadAffinity(CPUSet) error { return unix.ENOSYS }
