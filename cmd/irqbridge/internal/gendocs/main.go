@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/irqbridge/irqbridge/cmd/irqbridge/internal/cli"
+	"github.com/irqbridge/irqbridge/cmd/irqbridge/internal/manpage"
 )
 
 // manDir is where the pages are, from the top of the module.
@@ -38,7 +39,7 @@ func run() error {
 		}
 	}
 	errs := []error{os.MkdirAll(dir, 0o755)}
-	for name, text := range pages(cli.Commands()) {
+	for name, text := range manpage.Of(cli.Commands()) {
 		errs = append(errs, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 	}
 	return errors.Join(errs...)

@@ -1,4 +1,4 @@
-package main
+package manpage
 
 import (
 	"fmt"
@@ -17,11 +17,11 @@ var statuses = [...]string{
 	"not possible on this host or with this device",
 }
 
-// pages returns the manual page of a command and of each command below it, by file name.
-func pages(cmd *cobra.Command) map[string]string {
+// Of returns the manual page of a command and of each command below it, by file name.
+func Of(cmd *cobra.Command) map[string]string {
 	all := map[string]string{name(cmd) + ".8": page(cmd)}
 	for _, sub := range verbs(cmd) {
-		for file, text := range pages(sub) {
+		for file, text := range Of(sub) {
 			all[file] = text
 		}
 	}
