@@ -3,6 +3,8 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"strconv"
 	"strings"
 
 	"github.com/irqbridge/irqbridge/cmd/irqbridge/internal/profile"
@@ -154,8 +156,18 @@ func (a *app) nextAfter(e *vfio.OpError) string {
 		if addresses := a.blockers(e.Address); len(addresses) > 0 {
 			return "irqbridge bind " + strings.Join(addresses, " ")
 		}
+	case errors.Is(e, fs.ErrPermission) && couldBeGiven(e.Op):
+		return fmt.Sprintf("sudo irqbridge bind --user $USER %v", e.Address)
 	}
 	return e.Remedy
+}
+
+// couldBeGiven tells whether an operation is the opening of a node that bind --user gives away: that of a group, or a device's own.
+func couldBeGiven(op string) bool {
+	node, ok := strings.CutPrefix(op, "open /dev/vfio/")
+	node = strings.TrimPrefix(node, "devices/vfio")
+	_, err := strconv.ParseUint(node, 10, 31)
+	return ok && err == nil
 }
 
 // blockers lists the members of a device's IOMMU group that keep it from being viable.
