@@ -2,6 +2,7 @@ package main
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,30 +24,37 @@ var peers = []struct{ source, library string }{
 	{"dpdk.c", "libdpdk"},
 }
 
-// build compiles the peers into a directory.
+// build compiles the peers into a directory that has the sources.
 func build(dir string) error {
-	src := filepath.Join(dir, "source")
-	if err := os.CopyFS(src, sources); err != nil {
-		return err
-	}
 	for _, p := range peers {
-		name := strings.TrimSuffix(p.source, ".c")
-		args := []string{"-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"}
-		var libraries []string
+		var flags []string
 		if p.library != "" {
 			cflags, err := pkgConfig("--cflags", p.library)
 			if err != nil {
 				return err
 			}
-			if libraries, err = pkgConfig("--libs", p.library); err != nil {
+			libs, err := pkgConfig("--libs", p.library)
+			if err != nil {
 				return err
 			}
-			args = append(args, cflags...)
+			flags = append(cflags, libs...)
 		}
-		args = append(args, "-o", filepath.Join(dir, name), filepath.Join(src, "c", p.source))
-		if out, err := exec.Command("gcc", append(args, libraries...)...).CombinedOutput(); err != nil {
-			return fmt.Errorf("compile %s: %w\n%s", p.source, err, out)
+		source := filepath.Join(dir, "source", "c", p.source)
+		if err := compile(source, filepath.Join(dir, strings.TrimSuffix(p.source, ".c")), flags...); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// unpack writes the sources into a directory.
+func unpack(dir string) error { return os.CopyFS(filepath.Join(dir, "source"), sources) }
+
+// compile makes a program of one source. The libraries among the flags come after it.
+func compile(source, program string, flags ...string) error {
+	args := append([]string{"-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", program, source}, flags...)
+	if out, err := exec.Command("gcc", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("compile %s: %w\n%s", filepath.Base(source), err, out)
 	}
 	return nil
 }
@@ -57,4 +65,13 @@ func pkgConfig(what, library string) ([]string, error) {
 		return nil, fmt.Errorf("pkg-config %s %s: %w; install the library's -dev package", what, library, err)
 	}
 	return strings.Fields(string(out)), nil
+}
+
+// withStderr adds what a command said that failed.
+func withStderr(err error) error {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return fmt.Errorf("%w\n%s", err, exit.Stderr)
+	}
+	return err
 }

@@ -3,7 +3,8 @@ package main
 // The offsets in the memory shared with the device, as c/bench.h has them.
 const (
 	sharedThread = 128
-	sharedSize   = 20480 + 8*logSize
+	sharedLog    = 20480
+	sharedSize   = sharedLog + 8*logSize
 	logSize      = 65536
 	maxVectors   = 2048
 )
@@ -21,3 +22,6 @@ func load(word *byte) uint64
 
 //go:noescape
 func store(word *byte, v uint64)
+
+// clock reads the processor's clock after all that the program did before.
+func clock() uint64

@@ -22,11 +22,8 @@ func main() {
 	command, name := benchmark, "bench"
 	if len(args) > 0 {
 		// The processes that are measured are this program, too.
-		switch args[0] {
-		case "receive":
-			command, name, args = receive, "receiver", args[1:]
-		case "pause":
-			command, name, args = pauseIn, "receiver", args[1:]
+		if inner, ok := inner[args[0]]; ok {
+			command, name, args = inner, "bench: "+args[0], args[1:]
 		}
 	}
 	err := command(args, os.Stdout)
@@ -42,19 +39,32 @@ func main() {
 	}
 }
 
+// inner are what this program is in other processes.
+var inner = map[string]func(args []string, stdout io.Writer) error{
+	"receive":   receive,
+	"pause":     pauseIn,
+	"guest":     guestIn,
+	"interrupt": interruptIn,
+	"open":      openIn,
+}
+
 const usage = `usage: scripts/bench [--short] [--json] [--out DIR] [--svg DIR] [--only SCENARIO,…] [--rounds N]
+       scripts/bench --vm [--kernel KERNEL,…] [--short] [--json] [--out DIR] [--svg DIR] [--rounds N]
 
 Measures the time from an eventfd's signal to the service routine, through connect.Connect, beside programs in C, DPDK's
 interrupt thread, libuv and plain Go, and prints ratios. "go doc ./scripts/benchmark" tells how, and how to read them.
-It wants two processors that nobody else uses, and root for SCHED_FIFO; progress goes to standard error.
+It wants two processors that nobody else uses, and root for SCHED_FIFO; progress goes to standard error. With --vm it
+measures interrupts of devices, in the virtual machine of scripts/vm, beside a driver in C and the kernel's libvfio.
 
-  --short      fewer rounds: under five minutes, in place of half an hour
-  --json       print one line of JSON in place of the tables
-  --out DIR    also write table.txt, result.json and the plots into DIR
-  --svg DIR    also write the plots into DIR
-  --only LIST  these scenarios only: %s
-  --rounds N   this many rounds of each scenario
-  --help       this text
+  --short        fewer rounds: under five minutes, in place of half an hour
+  --json         print one line of JSON in place of the tables
+  --out DIR      also write table.txt, result.json and the plots into DIR
+  --svg DIR      also write the plots into DIR
+  --only LIST    these scenarios only: %s
+  --rounds N     this many rounds of each scenario
+  --vm           measure in the virtual machine, and nothing else
+  --kernel LIST  the virtual machine's kernels: stable and newest if not given
+  --help         this text
 
 Exit status: 0 when all was measured; 1 when a variant did not run, an interrupt was lost or irqbridge allocates for an
 interrupt, whatever the times are; 2 for wrong usage.
@@ -71,6 +81,8 @@ type usageError struct{ error }
 
 type options struct {
 	help, short, json bool
+	vm                bool
+	kernels           []string
 	out, svg          string
 	rounds            int
 	scenarios         []*scenario
@@ -79,7 +91,7 @@ type options struct {
 
 func parse(args []string) (*options, error) {
 	o := &options{pauses: true, scenarios: scenarios()}
-	only := ""
+	only, kernels := "", ""
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.BoolVar(&o.short, "short", false, "")
@@ -88,6 +100,8 @@ func parse(args []string) (*options, error) {
 	flags.StringVar(&o.svg, "svg", "", "")
 	flags.StringVar(&only, "only", "", "")
 	flags.IntVar(&o.rounds, "rounds", 0, "")
+	flags.BoolVar(&o.vm, "vm", false, "")
+	flags.StringVar(&kernels, "kernel", "", "")
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -99,6 +113,19 @@ func parse(args []string) (*options, error) {
 		return nil, usageError{fmt.Errorf("unexpected argument %q", flags.Arg(0))}
 	case o.rounds < 0:
 		return nil, usageError{fmt.Errorf("%d rounds; want 1 or more", o.rounds)}
+	case o.vm && only != "":
+		return nil, usageError{errors.New("--only is for measurements outside the virtual machine")}
+	case !o.vm && kernels != "":
+		return nil, usageError{errors.New("--kernel is for --vm")}
+	}
+	o.kernels = []string{"stable", "newest"}
+	if kernels != "" {
+		o.kernels = strings.Split(kernels, ",")
+	}
+	for _, k := range o.kernels {
+		if k != "stable" && k != "newest" {
+			return nil, usageError{fmt.Errorf("there is no kernel %q for this; want stable, newest", k)}
+		}
 	}
 	if only != "" {
 		return o, o.choose(strings.Split(only, ","))
@@ -146,23 +173,36 @@ func benchmark(args []string, stdout io.Writer) error {
 		_, err := fmt.Fprintf(stdout, usage, strings.Join(scenarioNames(), ", "))
 		return err
 	}
-	b, err := newBench(o)
-	if err != nil {
+	b := &bench{scripts: os.Getenv(scriptsEnv)}
+	if b.self, err = os.Executable(); err != nil {
+		return err
+	}
+	if b.peers, err = os.MkdirTemp("", "irqbridge-bench"); err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(b.peers) }()
-	if err := build(b.peers); err != nil {
+	if err := unpack(b.peers); err != nil {
 		return err
 	}
-	f := b.measureAll(o, os.Stderr)
+	measure := b.measureHere
+	if o.vm {
+		measure = b.measureVM
+	}
+	f, err := measure(o, os.Stderr)
+	if err != nil {
+		return err
+	}
 	if err := f.report(thisMachine(), o.short).publish(o, stdout); err != nil {
 		return err
 	}
 	return f.err()
 }
 
-// newBench finds two processors, and sees to it that what cannot be measured is said before an hour has passed.
-func newBench(o *options) (*bench, error) {
+// scriptsEnv is where scripts/bench says which directory it is in.
+const scriptsEnv = "IRQBRIDGE_SCRIPTS"
+
+// measureHere measures on this machine, on two of its processors. What cannot be measured is said at once.
+func (b *bench) measureHere(o *options, progress io.Writer) (*findings, error) {
 	allowed, err := host.New("/").AllowedCPUs()
 	if err != nil {
 		return nil, err
@@ -173,15 +213,16 @@ func newBench(o *options) (*bench, error) {
 	if err := mayUseFIFO(); err != nil {
 		return nil, fmt.Errorf("SCHED_FIFO: %w; run it as root", err)
 	}
-	b := &bench{priority: fifo, gate: gate{patience: 5 * time.Second}, cpus: cpus{device: allowed.CPUs()[0], receiver: allowed.CPUs()[1]}}
+	b.cpus = cpus{device: allowed.CPUs()[0], receiver: allowed.CPUs()[1]}
+	b.priority = fifo
+	b.gate.patience = 5 * time.Second
 	if o.short {
 		b.gate.patience = 200 * time.Millisecond
 	}
-	if b.self, err = os.Executable(); err != nil {
+	if err := build(b.peers); err != nil {
 		return nil, err
 	}
-	b.peers, err = os.MkdirTemp("", "irqbridge-bench")
-	return b, err
+	return b.measureAll(o, progress), nil
 }
 
 // mayUseFIFO tries it with a thread that then ends.

@@ -116,15 +116,15 @@ func found() *findings {
 			list = append(list, s)
 		}
 	}
-	return &findings{
-		scenarios: list, total: 8,
-		results: map[string]map[string][]*result{
-			"same-cpu": {block.name: {measured(1100, 0), measured(900, 6)}, cEpollET.name: {measured(1000, 0), nil}},
-			"flood-64": {block.name: {flood(500), flood(700)}, cEpollET.name: {flood(1000), flood(1000)}},
-		},
-		failures: []failure{{"same-cpu, C epoll-ET", errors.New("1 of 1150 interrupts were lost"), 1}},
-		pauses:   []pause{{Variant: block.name, Stops: 10, P50: 80, P99: 200, Max: 300}},
+	f := newFindings(list, comparisons())
+	f.total = 8
+	f.results = map[string]map[string][]*result{
+		"same-cpu": {block.name: {measured(1100, 0), measured(900, 6)}, cEpollET.name: {measured(1000, 0), nil}},
+		"flood-64": {block.name: {flood(500), flood(700)}, cEpollET.name: {flood(1000), flood(1000)}},
 	}
+	f.failures = []failure{{"same-cpu, C epoll-ET", errors.New("1 of 1150 interrupts were lost"), 1}}
+	f.pauses = []pause{{Variant: block.name, Stops: 10, P50: 80, P99: 200, Max: 300}}
+	return f
 }
 
 func TestReport(t *testing.T) {

@@ -53,10 +53,12 @@ func (r *result) check(s *scenario, v variant) error {
 
 // bench measures.
 type bench struct {
-	self, peers string // this program; where the peers are
-	cpus        cpus
-	priority    int // SCHED_FIFO, of the receiver's thread, and of a device on the other CPU; 0 for none
-	gate        gate
+	self     string // this program
+	peers    string // where the peers are
+	scripts  string // the directory of scripts/bench
+	cpus     cpus
+	priority int // SCHED_FIFO, of the receiver's thread, and of a device on the other CPU; 0 for none
+	gate     gate
 }
 
 // cpus are where things run: the receiver's thread always on one CPU, the device on the same or the other, where all else is, too.
@@ -131,6 +133,11 @@ func (b *bench) run(s *scenario, v variant, seed int) (*result, error) {
 	return r, nil
 }
 
+// newResult is one of which nothing but the samples is known.
+func newResult(samples []float64) *result {
+	return &result{samples: slices.Sorted(slices.Values(samples)), counts: map[string]float64{}}
+}
+
 // read takes what a process printed.
 func (r *result) read(out *bytes.Buffer) error {
 	for lines := bufio.NewScanner(out); lines.Scan(); {
@@ -199,7 +206,7 @@ func memory() (*os.File, error) {
 	return f, nil
 }
 
-// process is the receiver or the device.
+// process is the receiver or the device or, in a virtual machine, both in one, without a socket.
 type process struct {
 	*exec.Cmd
 	socket         *os.File
@@ -208,7 +215,9 @@ type process struct {
 
 func newProcess(ctx context.Context, args []string, socket, shared *os.File) *process {
 	p := &process{Cmd: exec.CommandContext(ctx, args[0], args[1:]...), socket: socket}
-	p.ExtraFiles = []*os.File{socket, shared}
+	if socket != nil {
+		p.ExtraFiles = []*os.File{socket, shared}
+	}
 	p.Stdout, p.Stderr = &p.stdout, &p.stderr
 	p.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	return p
@@ -227,6 +236,18 @@ func (p *process) wait() error {
 		return fmt.Errorf("%s: %w\n%s", strings.Join(p.Args, " "), err, p.stderr.String())
 	}
 	return nil
+}
+
+// counts runs a process that needs no other, and returns what it printed.
+func (p *process) counts() (*result, error) {
+	if err := p.Start(); err != nil {
+		return nil, err
+	}
+	if err := p.wait(); err != nil {
+		return nil, err
+	}
+	r := &result{counts: map[string]float64{}}
+	return r, r.read(&p.stdout)
 }
 
 // background starts one of the peers' programs until stop is called.

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"runtime"
 	"runtime/metrics"
 	"time"
@@ -58,18 +56,13 @@ func (b *bench) pause(v variant, noSignals bool) (*pause, error) {
 	}
 	args := b.receiver(v, &scenario{vectors: 1, load: "none"})
 	args[1] = "pause"
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=2")
+	p := newProcess(ctx, args, nil, nil)
+	p.Env = append(os.Environ(), "GOMAXPROCS=2")
 	if noSignals {
-		cmd.Env = append(cmd.Env, "GODEBUG=asyncpreemptoff=1")
+		p.Env = append(p.Env, "GODEBUG=asyncpreemptoff=1")
 	}
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("%w\n%s", err, stderr.String())
-	}
-	r := &result{counts: map[string]float64{}}
-	if err := r.read(&stdout); err != nil {
+	r, err := p.counts()
+	if err != nil {
 		return nil, err
 	}
 	return &pause{

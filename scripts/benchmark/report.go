@@ -66,7 +66,7 @@ func (f *findings) report(m machine, short bool) *report {
 		Schema: 1, Machine: m, Short: short, Ratios: map[string]float64{}, AllocsPerInterrupt: f.allocations(),
 		Throughput: map[string]map[string]rate{}, Pauses: f.pauses, Measurements: f.total, Noisy: f.noisy,
 	}
-	for _, c := range f.comparisons() {
+	for _, c := range f.compared {
 		s := f.ratio(c)
 		if s.Rounds == 0 {
 			continue // what failed is among the failures

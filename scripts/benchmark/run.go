@@ -13,6 +13,7 @@ import (
 // findings are the results by scenario, variant and round.
 type findings struct {
 	scenarios []*scenario
+	compared  []comparison                    // those whose scenarios were measured
 	results   map[string]map[string][]*result // nil for a measurement that failed
 	pauses    []pause
 	noisy     int // measurements that began while others ran
@@ -27,19 +28,35 @@ type failure struct {
 	times int
 }
 
-func (f *findings) fail(where string, err error) {
-	i := slices.IndexFunc(f.failures, func(l failure) bool { return l.where == where })
-	if i < 0 {
-		f.failures = append(f.failures, failure{where, err, 1})
-		return
+// newFindings keeps of the comparisons those between what is to be measured.
+func newFindings(scenarios []*scenario, all []comparison) *findings {
+	f := &findings{scenarios: scenarios, results: map[string]map[string][]*result{}}
+	for _, c := range all {
+		if slices.ContainsFunc(scenarios, func(s *scenario) bool { return s.name == c.scenario }) {
+			f.compared = append(f.compared, c)
+		}
 	}
-	f.failures[i].times++
+	return f
+}
+
+func (f *findings) fail(where string, err error) {
+	for i := range f.failures {
+		if f.failures[i].where == where {
+			f.failures[i].times++
+			return
+		}
+	}
+	f.failures = append(f.failures, failure{where, err, 1})
+}
+
+func (f *findings) failed(where string) bool {
+	return slices.ContainsFunc(f.failures, func(l failure) bool { return l.where == where })
 }
 
 // measureAll measures all that is chosen, the variants of a round one after the other in random order. A failure is kept, and
 // the rest goes on, so that one run shows everything.
 func (b *bench) measureAll(o *options, progress io.Writer) *findings {
-	f := &findings{scenarios: o.scenarios, results: map[string]map[string][]*result{}}
+	f := newFindings(o.scenarios, comparisons())
 	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
 	for _, s := range o.scenarios {
 		begin, rounds := time.Now(), o.roundsOf(s)
@@ -97,11 +114,6 @@ func (f *findings) pooled(scenario string, v variant) []float64 {
 	}
 	slices.Sort(all)
 	return all
-}
-
-// comparisons are those of the scenarios that were measured.
-func (f *findings) comparisons() []comparison {
-	return slices.DeleteFunc(comparisons(), func(c comparison) bool { return f.results[c.scenario] == nil })
 }
 
 // allocations are the allocations for each interrupt in the processes of irqbridge, in the worst scenario without a load.
