@@ -50,6 +50,9 @@ func TestParseRefuses(t *testing.T) {
 		{"--rounds -1", "-1 rounds; want 1 or more"},
 		{"--rounds many", `invalid value "many"`},
 		{"--out", "flag needs an argument"},
+		{"--vm --only same-cpu", "--only is for measurements outside"},
+		{"--kernel stable", "--kernel is for --vm"},
+		{"--vm --kernel own", `there is no kernel "own" for this; want stable, newest`},
 	} {
 		_, err := parse(strings.Fields(c.args))
 		require.ErrorContains(t, err, c.want, c.args)

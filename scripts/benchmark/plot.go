@@ -150,7 +150,11 @@ func (r *report) ratioPlot() string {
 		if j.Met != nil && !*j.Met {
 			color = colorOurs
 		}
-		y := p.row(j.Key, fmt.Sprintf("%.2f (%s)", j.Median, j.verdict()), color)
+		numbers := ratioText(j.Median)
+		if j.Met != nil {
+			numbers += " (" + j.verdict() + ")"
+		}
+		y := p.row(j.Key, numbers, color)
 		p.bar(y, j.Q1, j.Q3, 7, color, 0.35)
 		p.dot(y, j.Median, color)
 		if target := max(j.AtMost, j.AtLeast); target > 0 {
@@ -165,7 +169,7 @@ func (l latencies) plot() string {
 	for _, v := range l.Variants {
 		values = append(values, v.P50, v.P999)
 	}
-	p := &plot{title: "Signal to callback: " + l.Title, axis: "microseconds; dot: p50, thick to p99, thin to p99.9"}
+	p := &plot{title: l.Title, axis: "microseconds from " + l.From + " to " + l.To + "; dot: p50, thick to p99, thin to p99.9"}
 	p.low, p.high = around(values)
 	for _, v := range l.Variants {
 		color := colorOf(v.Variant)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -49,6 +50,8 @@ type judged struct {
 type latencies struct {
 	Scenario string    `json:"scenario"`
 	Title    string    `json:"title"`
+	From     string    `json:"from"`
+	To       string    `json:"to"`
 	Variants []latency `json:"variants"`
 }
 
@@ -85,7 +88,7 @@ func (f *findings) report(m machine, short bool) *report {
 		r.Spreads = append(r.Spreads, j)
 	}
 	for _, s := range f.scenarios {
-		l := latencies{Scenario: s.name, Title: s.title}
+		l := latencies{Scenario: s.name, Title: s.title, From: cmp.Or(s.from, "the signal"), To: cmp.Or(s.to, "the callback")}
 		for _, v := range s.variants {
 			if s.mode == "flood" {
 				r.addRate(f, s, v)
@@ -141,7 +144,7 @@ func (r *report) write(w io.Writer) error {
 	fmt.Fprintf(&b, "allocations for each interrupt: %g\n", r.AllocsPerInterrupt)
 
 	for _, l := range r.Latencies {
-		fmt.Fprintf(&b, "\n%s: %s, microseconds from the signal to the callback, all rounds\n", l.Scenario, l.Title)
+		fmt.Fprintf(&b, "\n%s: %s, microseconds from %s to %s, all rounds\n", l.Scenario, l.Title, l.From, l.To)
 		table(&b, "VARIANT\tSAMPLES\tP50\tP99\tP99.9\tMAX\t", func(row func(...any)) {
 			for _, v := range l.Variants {
 				row(v.Variant, v.Samples, micros(v.P50), micros(v.P99), micros(v.P999), micros(v.Max))

@@ -13,6 +13,7 @@ const warmup = 150
 type scenario struct {
 	name     string // of files
 	title    string
+	from, to string // what the samples are between; the signal and the callback if empty
 	mode     string // of the device
 	sameCPU  bool
 	awake    bool // a process of the lowest priority keeps the receiver's CPU from halting

@@ -18,14 +18,17 @@ import (
 // vmScenarios are those of the virtual machine with a kernel.
 func vmScenarios(kernel string) []*scenario {
 	var list []*scenario
-	add := func(name, title string, variants ...variant) {
-		list = append(list, &scenario{name: "vm-" + kernel + "-" + name, title: title + ", kernel " + kernel, mode: "vm", load: "none", variants: variants})
+	add := func(name, title, from, to string, variants ...variant) {
+		list = append(list, &scenario{
+			name: "vm-" + kernel + "-" + name, title: title + " in the virtual machine, kernel " + kernel, from: from, to: to,
+			mode: "vm", load: "none", variants: variants,
+		})
 	}
 	for _, b := range boards {
-		add(b.name+"-same-cpu", b.name+" in the virtual machine, its register written on the same CPU", cVFIO, block)
-		add(b.name+"-cross-cpu", b.name+" in the virtual machine, its register written on another CPU", cVFIO, block)
+		add(b.name+"-same-cpu", b.name, "the register's write on the same CPU", "the service routine", cVFIO, block)
+		add(b.name+"-cross-cpu", b.name, "the register's write on another CPU", "the service routine", cVFIO, block)
 	}
-	add("open", "e1000e in the virtual machine opened, in a new process", libvfioInit, opening, arming)
+	add("open", "e1000e opened by a new process", "closed", "open", libvfioInit, opening, arming)
 	return list
 }
 

@@ -5,6 +5,7 @@
 //   - run runs any static program or a shell line: scripts/vm/run -- sh -c 'ls /sys/kernel/iommu_groups'
 //   - setup fetches QEMU and the kernels; exec and run call it when something is missing.
 //   - kernel builds the one kernel that is not Debian's; setup calls it.
+//   - selftests builds a test of the kernel's own for scripts/bench --vm, which calls it.
 //
 // There are three kernels: stable is Debian's own, newest is that of its backports, and own is the source of newest with
 // the configuration kernel.config, since no Debian kernel for x86-64 has iommufd, VFIO's character devices and VFIO
