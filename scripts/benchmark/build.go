@@ -69,8 +69,7 @@ func pkgConfig(what, library string) ([]string, error) {
 
 // withStderr adds what a command said that failed.
 func withStderr(err error) error {
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return fmt.Errorf("%w\n%s", err, exit.Stderr)
 	}
 	return err
