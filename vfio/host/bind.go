@@ -20,6 +20,7 @@ const driversDir = "/sys/bus/pci/drivers"
 type Plan struct {
 	Address pci.Address
 	Driver  string   // the driver at the end; "" for none, or for whichever the kernel picks
+	GivenTo string   // the user that the device is given to, see [Plan.GiveTo]; "" for none
 	Steps   []Step   // in order; none when the device is already as wanted
 	Notes   []string // what the user should know beforehand: group members in the way, what will not be restored
 

@@ -102,6 +102,7 @@ func (p *Plan) GiveTo(u User, along []pci.Address, force bool) error {
 	}
 	p.Notes = slices.DeleteFunc(p.Notes, func(note string) bool { return slices.Contains(h.ownerNotes(d), note) })
 	p.noteShut(u)
+	p.GivenTo = u.String()
 	return nil
 }
 

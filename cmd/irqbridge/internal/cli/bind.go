@@ -40,7 +40,7 @@ an IOMMU group opens every device in it: one that is another user's, or opens de
 				return err
 			}
 			plan := func(address pci.Address) (*host.Plan, error) { return a.host.PlanBind(address, driver, force) }
-			if name != "" || cmd.Flags().Changed("user") {
+			if cmd.Flags().Changed("user") {
 				u, err := lookUpUser(name)
 				if err != nil {
 					return err
@@ -203,11 +203,15 @@ func (a *app) runAll(ctx context.Context, plans []*host.Plan, dryRun bool) error
 			code = max(code, exitCode(err))
 			continue
 		}
-		if after := a.binding(p.Address); after == before {
-			a.printf("%v: %s, as before\n", p.Address, after)
-		} else {
-			a.printf("%v: %s, was %s\n", p.Address, after, strings.TrimPrefix(before, "bound to "))
+		after := a.binding(p.Address)
+		change := "was " + strings.TrimPrefix(before, "bound to ")
+		if after == before {
+			change = "as before"
 		}
+		if p.GivenTo != "" {
+			change += "; given to " + p.GivenTo
+		}
+		a.printf("%v: %s, %s\n", p.Address, after, change)
 	}
 	return exit(code)
 }
