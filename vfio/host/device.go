@@ -152,6 +152,21 @@ func (h *Host) Sizes(a pci.Address) (pci.Sizes, error) {
 	return sizes, nil
 }
 
+// ResetMethods returns the ways in which the kernel can try to reset the function alone, in the order in which it tries them:
+// "flr", "pm", "bus" and others; none when it cannot. VFIO resets a device by the first that works when it is opened, and
+// again when it is closed. Linux has told them since 5.15.
+func (h *Host) ResetMethods(a pci.Address) ([]string, error) {
+	b, err := h.os.ReadFile(devicesDir + "/" + a.String() + "/reset_method")
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		_, err = h.Device(a) // it has the attribute when there is a way
+		return nil, err
+	case err != nil:
+		return nil, deviceError(a, "read how the device can be reset", err, "", "")
+	}
+	return strings.Fields(string(b)), nil
+}
+
 // attributes reads the attributes of one directory. A missing attribute is empty; the first one that is there and
 // cannot be read or understood is kept in err.
 type attributes struct {

@@ -214,6 +214,20 @@ func TestSizes(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
+func TestResetMethods(t *testing.T) {
+	tr := newTree(t)
+	tr.device("0000:00:04.0", "1234:11e8", "00ff00", "", 1)
+	got, err := tr.host().ResetMethods(addr(t, "0000:00:04.0"))
+	require.NoError(t, err)
+	assert.Empty(t, got)
+	tr.file(place("0000:00:04.0")+"/reset_method", "flr bus\n")
+	got, err = tr.host().ResetMethods(addr(t, "0000:00:04.0"))
+	require.NoError(t, err)
+	assert.Equal(t, []string{"flr", "bus"}, got)
+	_, err = tr.host().ResetMethods(addr(t, "0000:00:05.0"))
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
 func TestNoPCI(t *testing.T) {
 	_, err := New(t.TempDir()).Devices()
 	require.ErrorIs(t, err, fs.ErrNotExist)

@@ -9,7 +9,7 @@ import "io/fs"
 // Files that are read:
 //
 //	the link /sys/bus/pci/devices/BDF, and below it {vendor,device,subsystem_vendor,subsystem_device,class,revision,driver_override,
-//	    irq,numa_node,power_state,boot_vga,sriov_numvfs,config,resource}, the links driver, iommu_group and physfn, the directory vfio-dev
+//	    irq,numa_node,power_state,reset_method,boot_vga,sriov_numvfs,config,resource}, the links driver, iommu_group and physfn, the directory vfio-dev
 //	/sys/bus/pci/drivers/DRIVER
 //	/sys/kernel/iommu_groups/N/devices and N/name, /sys/module/vfio/parameters/enable_unsafe_noiommu_mode
 //	the link /sys/dev/char/MAJOR:MINOR, and whether /dev/iommu and /dev/vfio/devices/vfioN are there

@@ -45,7 +45,7 @@ var designs = map[string]design{
 	"0000:00:04.0": {group: 1, bars: eduBARs, model: newEDU},
 	"0000:00:05.0": {group: 2, bars: e1000eBARs, model: newE1000E, reset: resetPM},
 	"0000:00:06.0": {group: 3, bars: eduBARs, model: newEDU},
-	"0000:00:07.0": {group: 4, bars: [6]barSize{{size: 16 * kilobyte}}, reset: resetFLR},
+	"0000:00:07.0": {group: 4, bars: [6]barSize{{size: 16 * kilobyte}}, model: newNVMe, reset: resetFLR},
 	"0000:00:08.0": {group: 5, bars: [6]barSize{{size: 16 * kilobyte}}},
 	"0000:00:09.0": {group: 6, bars: [6]barSize{{size: 256}}, reset: resetPM},
 	"0000:00:0a.0": {group: 7, bars: [6]barSize{{size: 4 * kilobyte}, {size: 256, io: true}}},

@@ -117,6 +117,7 @@ A device on the bench:              irqbridge list
 	root.AddCommand(a.listCommand(), a.showCommand(), a.resourcesCommand(), a.mapCommand(), a.bindCommand(), a.unbindCommand(),
 		a.connectCommand(), a.triggerCommand(), a.maskCommand(), a.unmaskCommand(), a.resetCommand(),
 		a.selftestCommand(),
+		a.regsCommand(),
 		a.cdiCommand(), a.profileCommand(), a.demoCommand(), a.completionCommand(), a.versionCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
 	a.completions(root)

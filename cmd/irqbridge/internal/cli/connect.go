@@ -153,9 +153,14 @@ func readSmall(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
+	return readLimited(f, name)
+}
+
+// readLimited reads less than profileLimit; the name is for errors.
+func readLimited(f io.Reader, name string) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(f, profileLimit))
 	if err == nil && len(data) == profileLimit {
-		err = fmt.Errorf("%s has more than %d bytes, and is no profile", name, profileLimit-1)
+		err = fmt.Errorf("%s has more than %d bytes, which is too long", name, profileLimit-1)
 	}
 	return data, err
 }
