@@ -347,13 +347,15 @@ func (a *app) perform(ctx context.Context, r *registers, operations []operation,
 
 // failure is why an operation failed, with its place in the script.
 func (o operation) failure(address pci.Address, err error) error {
-	if !errors.Is(err, errNotInTime) {
-		if o.where != "" {
-			err = fmt.Errorf("%s%w", o.where, err)
-		}
-		return err
+	switch {
+	case errors.Is(err, errNotInTime):
+		return &failure{exitFailed, fmt.Errorf("%v: %s%w", address, o.where, err), fmt.Sprintf("irqbridge regs watch %v %s", address, o.target.registerName())}
+	case errors.Is(err, errInterrupted):
+		return fmt.Errorf("%v: %s%v: %w", address, o.where, o, err)
+	case o.where != "":
+		return fmt.Errorf("%s%w", o.where, err)
 	}
-	return &failure{exitFailed, fmt.Errorf("%v: %s%w", address, o.where, err), fmt.Sprintf("irqbridge regs watch %v %s", address, o.target.registerName())}
+	return err
 }
 
 // tellRead says what is to be known of what an operation read, or wrote.

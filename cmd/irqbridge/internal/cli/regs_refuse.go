@@ -82,7 +82,10 @@ func (r *registers) configObjection(o operation) string {
 		}
 		return ""
 	}
-	if t.offset >= extendedConfig {
+	switch {
+	case hidesInterrupts(r.decoded):
+		return "what is there is not readable by this user, so that it cannot be judged"
+	case t.offset >= extendedConfig:
 		return ""
 	}
 	for _, c := range r.decoded.Capabilities {
