@@ -53,6 +53,8 @@ func (a *app) completions(cmd *cobra.Command) {
 		a.completions(sub)
 	}
 	switch {
+	case cmd.HasParent() && cmd.Parent().Name() == "regs":
+		cmd.ValidArgsFunction = a.completeRegisters
 	case strings.Contains(cmd.Use, "BDF"):
 		cmd.ValidArgsFunction = a.completeDevices
 	case strings.Contains(cmd.Use, "NAME|FILE"):
@@ -111,6 +113,39 @@ func (a *app) completeDevices(cmd *cobra.Command, args []string, begun string) (
 		}
 		if strings.HasPrefix(text, begun) {
 			list = append(list, cobra.CompletionWithDesc(text, describeDevice(d, names)))
+		}
+	}
+	return list, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeRegisters completes a device and then the registers of its profile, and behind a point their fields; for a script,
+// files.
+func (a *app) completeRegisters(cmd *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	switch {
+	case len(args) == 0:
+		return a.completeDevices(cmd, args, begun)
+	case cmd.Name() == "run":
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	named, _ := cmd.Flags().GetString("profile")
+	address, err := pci.ParseAddress(args[0])
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	r, err := a.readRegisters(address, named)
+	if err != nil || r.profile == nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var list []cobra.Completion
+	for _, name := range r.profile.Names() {
+		reg := r.profile.Registers[name]
+		if strings.HasPrefix(name, begun) {
+			list = append(list, cobra.CompletionWithDesc(name, reg.Description))
+		}
+		for _, f := range reg.Fields {
+			if strings.HasPrefix(begun, name+".") && strings.HasPrefix(name+"."+f.Name, begun) {
+				list = append(list, cobra.CompletionWithDesc(name+"."+f.Name, f.Description))
+			}
 		}
 	}
 	return list, cobra.ShellCompDirectiveNoFileComp

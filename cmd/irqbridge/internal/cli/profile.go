@@ -55,8 +55,8 @@ func (a *app) profileCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "profile",
 		Short: "Check, list and show profiles, which name a board's registers and tell how its interrupts are exercised",
-		Long: `A profile is a small JSON file with the registers of a board's data sheet. connect exercises interrupts by it, and regs takes names of
-registers and fields from it. Begin one with a copy:
+		Long: `A profile is a small JSON file with the registers of a board's data sheet. connect exercises interrupts by it, and regs takes names
+of registers and fields from it. Begin one with a copy:
 
     irqbridge profile show edu --json | jq .profile > board.json
     irqbridge profile check board.json
@@ -150,8 +150,8 @@ func (a *app) profileSchemaCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "schema",
 		Short: "Print a JSON Schema of profiles, for editors",
-		Long: `schema prints the JSON Schema of the profiles that this program reads. Editors complete and check a file by it; profile check
-knows more.`,
+		Long: `schema prints the JSON Schema of the profiles that this program reads. Editors complete and check a file by it; profile check knows
+more.`,
 		Example: `  irqbridge profile schema > profile.schema.json`,
 		Args:    cobra.NoArgs,
 		RunE: a.verb(func(context.Context, []string) error {
@@ -166,8 +166,8 @@ func (a *app) profileCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check FILE...",
 		Short: "Tell every mistake in profiles: its line and column, its field, and what is allowed there",
-		Long: `check reads profiles as connect and regs do, and prints every mistake in the form FILE:LINE:COLUMN: FIELD: TEXT, which editors
-know. A mistake in the syntax of JSON hides what follows. The exit status is 1 when there is any.`,
+		Long: `check reads profiles as connect and regs do, and prints every mistake in the form FILE:LINE:COLUMN: FIELD: TEXT, which editors know.
+A mistake in the syntax of JSON hides what follows. The exit status is 1 when there is any.`,
 		Example: `  irqbridge profile check board.json`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {

@@ -54,18 +54,21 @@ func (a *app) regsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "regs",
 		Short: "Read, write, dump, watch and poll registers: of BARs, and of configuration space",
-		Long: `regs accesses the registers of a device that is bound to VFIO. Each access is a single one, of the width that is stated. A register is
-given by its place, bar0+0x8 or config+0x4, or by the name that a profile gives it, STATUS, also with a field, CTRL.RST. The profile is the
-one that is part of the program for the device (irqbridge profile list), or that of --profile. Numbers are decimal, or hexadecimal behind 0x.
+		Long: `regs accesses the registers of a device that is bound to VFIO. Each access is a single one, of the width that is stated. A register
+is given by its place, bar0+0x8 or config+0x4, or by the name that a profile gives it, STATUS, also with a field, CTRL.RST. The
+profile is the one that is part of the program for the device (irqbridge profile list), or that of --profile. Numbers are decimal,
+or hexadecimal behind 0x.
 
-What opening does. The kernel opens a device for one user at a time, and so do these verbs, for as long as they run. Opening wakes the device
-up (D0), switches memory decoding on and bus mastering off, and resets the function where the kernel has a way to (reset_method in sysfs);
-closing resets it again, and lets it sleep. So what one regs reads of a device with a reset is what the reset leaves, and what it writes may be
-gone when it ends; a device without a reset, as edu, keeps it. Several operations in one open are a script: irqbridge regs run.
+What opening does. The kernel opens a device for one user at a time, and so do these verbs, for as long as they run. Opening wakes
+the device up (D0), switches memory decoding on and bus mastering off, and resets the function where the kernel has a way to
+(reset_method in sysfs); closing resets it again, and lets it sleep. So what one regs reads of a device with a reset is what the
+reset leaves, and what it writes may be gone when it ends; a device without a reset, as edu, keeps it. Several operations in one
+open are a script: irqbridge regs run.
 
-What is refused without --force, before the device is opened: writes to what the profile says is read only, to the MSI-X table, and to the parts
-of configuration space that VFIO keeps to itself (BARs, MSI, MSI-X, header); memory decoding off, power states other than D0, and resets by
-configuration space. Configuration space is seen as VFIO shows it; irqbridge show has it as the hardware does.`,
+What is refused without --force, before the device is opened: writes to what the profile says is read only, to the MSI-X table, and
+to the parts of configuration space that VFIO keeps to itself (BARs, MSI, MSI-X, header); memory decoding off, power states other
+than D0, and resets by configuration space. Configuration space is seen as VFIO shows it; irqbridge show has it as the hardware
+does.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			const verbs = "want one of read, write, dump, watch, poll and run"
@@ -125,8 +128,8 @@ func (a *app) regsReadCommand() *cobra.Command {
 	cmd := a.regsVerb(&cobra.Command{
 		Use:   "read BDF REGISTER...",
 		Short: "Read registers, each by one access",
-		Long: `read reads registers one after another and shows their fields, if a profile names them. A register that is cleared by reading is read,
-too, when it is asked for; it is said. See irqbridge regs --help for what opening a device does to it.`,
+		Long: `read reads registers one after another and shows their fields, if a profile names them. A register that is cleared by reading is
+read, too, when it is asked for; it is said. See irqbridge regs --help for what opening a device does to it.`,
 		Example: `  irqbridge regs read 05:00.0 STATUS CTRL.SPEED
   irqbridge regs read 05:00.0 bar0+0x8 --width 32
   irqbridge regs read 05:00.0 config+0x4 --width 16 --json`,
@@ -165,12 +168,12 @@ func (a *app) regsWriteCommand() *cobra.Command {
 	cmd := a.regsVerb(&cobra.Command{
 		Use:   "write BDF REGISTER=VALUE... | REGISTER VALUE",
 		Short: "Write registers, each by one access",
-		Long: `write writes registers one after another. A field of a register is changed by reading the register, changing the field's bits and writing
-it back, which is said; bits that are cleared by writing 1 are then written as 0. In a register that is write only, or cleared by writing 1, the
-field alone is written and every other bit as 0. VALUE may be a name that the profile gives the value.
+		Long: `write writes registers one after another. A field of a register is changed by reading the register, changing the field's bits and
+writing it back, which is said; bits that are cleared by writing 1 are then written as 0. In a register that is write only, or
+cleared by writing 1, the field alone is written and every other bit as 0. VALUE may be a name that the profile gives the value.
 
-What would do nothing or harm is refused without --force: see irqbridge regs --help, also for what opening a device does to it. --dry-run opens a
-device only when that does not reset it, to read what is there where reading does nothing else.`,
+What would do nothing or harm is refused without --force: see irqbridge regs --help, also for what opening a device does to it.
+--dry-run opens a device only when that does not reset it, to read what is there where reading does nothing else.`,
 		Example: `  irqbridge regs write 05:00.0 bar0+0xc8 0x4
   irqbridge regs write 05:00.0 CTRL.SLU=1 CTRL.FD=1 --dry-run
   irqbridge regs write 05:00.0 config+0x3c=0x0b --width 8 --force`,
@@ -198,8 +201,8 @@ func (a *app) regsPollCommand() *cobra.Command {
 	cmd := a.regsVerb(&cobra.Command{
 		Use:   "poll BDF REGISTER=VALUE | REGISTER VALUE",
 		Short: "Wait until a register has a value, or the bits of a mask have",
-		Long: `poll reads a register until REGISTER & MASK is VALUE. The exit status is 1 when it is not in time. See irqbridge regs --help for what opening
-a device does to it.`,
+		Long: `poll reads a register until REGISTER & MASK is VALUE. The exit status is 1 when it is not in time. See irqbridge regs --help for
+what opening a device does to it.`,
 		Example: `  irqbridge regs poll 07:00.0 CSTS.RDY=0 --timeout 5s
   irqbridge regs poll 05:00.0 bar0+0x8 0x2 --mask 0x2`,
 	}, &o, 1, "what to wait for, such as STATUS=0x1", func(ctx context.Context, r *registers, words []string) error {

@@ -13,9 +13,9 @@ func (a *app) regsDumpCommand() *cobra.Command {
 	cmd := a.regsVerb(&cobra.Command{
 		Use:   "dump BDF [RANGE...]",
 		Short: "Read all registers that a profile names, or a range of places",
-		Long: `dump reads every register of the profile once and shows its fields, or a range such as bar0+0x0..0x100, which ends before 0x100. Registers
-that the profile says are cleared by reading, or write only, are left out and named; --force reads them. Of what the profile does not name,
-nobody knows what reading does. See irqbridge regs --help for what opening a device does to it.`,
+		Long: `dump reads every register of the profile once and shows its fields, or a range such as bar0+0x0..0x100, which ends before 0x100.
+Registers that the profile says are cleared by reading, or write only, are left out and named; --force reads them. Of what the
+profile does not name, nobody knows what reading does. See irqbridge regs --help for what opening a device does to it.`,
 		Example: `  irqbridge regs dump 05:00.0
   irqbridge regs dump 05:00.0 bar0+0x0..0x100 --width 32
   irqbridge regs dump 05:00.0 config+0x40..0x80 --width 8 --json`,

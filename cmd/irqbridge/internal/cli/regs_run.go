@@ -17,10 +17,11 @@ func (a *app) regsRunCommand() *cobra.Command {
 		Use:   "run BDF FILE|-",
 		Short: "Do the operations of a script in one open of the device",
 		Long: `run opens the device once and does the lines of a script, which is a file or, for -, standard input. A line is what stands behind
-"irqbridge regs" on a command line, without the device: read, write and poll with their flags, and sleep TIME. What is behind # is a comment.
-It ends at the first operation that fails, as a poll does that is not in time, with exit status 1.
+"irqbridge regs" on a command line, without the device: read, write and poll with their flags, and sleep TIME. What is behind # is a
+comment. It ends at the first operation that fails, as a poll does that is not in time, with exit status 1.
 
-The whole script is read and judged before the device is opened. Closing resets a device that has a reset: see irqbridge regs --help.`,
+The whole script is read and judged before the device is opened. Closing resets a device that has a reset: see irqbridge regs
+--help.`,
 		Example: `  irqbridge regs run 04:00.0 - <<'END'
   write LIVENESS=0x12345678
   read LIVENESS                       # the inverse

@@ -30,9 +30,9 @@ func (a *app) regsWatchCommand() *cobra.Command {
 	cmd := a.regsVerb(&cobra.Command{
 		Use:   "watch BDF REGISTER...",
 		Short: "Show registers as they change, until Ctrl-C or --duration",
-		Long: `watch reads registers at an interval and shows when they change: in place on a terminal, else a line for each change, behind those of how
-they were at first. What changes and changes back between two reads is not seen. Reading a register that is cleared by reading changes it; it
-is said. --json prints one object a line. See irqbridge regs --help for what opening a device does to it.`,
+		Long: `watch reads registers at an interval and shows when they change: in place on a terminal, else a line for each change, behind those
+of how they were at first. What changes and changes back between two reads is not seen. Reading a register that is cleared by
+reading changes it; it is said. --json prints one object a line. See irqbridge regs --help for what opening a device does to it.`,
 		Example: `  irqbridge regs watch 05:00.0 STATUS CTRL
   irqbridge regs watch 05:00.0 bar0+0x8 --interval 10ms --duration 1m --json > changes`,
 	}, &o, 1, "a register, such as bar0+0x8 or STATUS", func(ctx context.Context, r *registers, words []string) error {
