@@ -25,15 +25,28 @@ const (
 	nvmeVersion = 0x00010400 // 1.4
 )
 
-// newNVMe makes the disk of the virtual machine.
-func newNVMe(*function) model { return &nvme{capabilities: 0x004018200f0107ff} }
+// newNVMe makes the disk of the virtual machine, as the firmware leaves it, which looks at it for something to boot.
+func newNVMe(*function) model {
+	return &nvme{capabilities: 0x004018200f0107ff, queueSizes: 0x00ff003f, submission: 0x3ffdd000, completion: 0x3ffde000}
+}
 
 func (n *nvme) read(_ int, off uint64, width int) uint64 {
-	image := map[uint64]uint64{
-		nvmeCAP: n.capabilities, nvmeVS: nvmeVersion | uint64(n.masked)<<32, nvmeINTMC: uint64(n.masked) | uint64(n.config)<<32,
-		nvmeAQA - 4: uint64(n.queueSizes) << 32, nvmeASQ: n.submission, nvmeACQ: n.completion,
+	var register uint64 // the 8 bytes that it is in
+	switch off &^ 7 {
+	case nvmeCAP:
+		register = n.capabilities
+	case nvmeVS:
+		register = nvmeVersion | uint64(n.masked)<<32
+	case nvmeINTMC:
+		register = uint64(n.masked) | uint64(n.config)<<32
+	case nvmeAQA - 4:
+		register = uint64(n.queueSizes) << 32
+	case nvmeASQ:
+		register = n.submission
+	case nvmeACQ:
+		register = n.completion
 	}
-	return image[off&^7] >> (8 * (off & 7)) & ones(width)
+	return register >> (8 * (off & 7)) & ones(width)
 }
 
 func (n *nvme) write(_ int, off uint64, width int, v uint64) {
@@ -64,4 +77,5 @@ func merged(register uint64, off, width int, v uint64) uint64 {
 	return register&^mask | v<<(8*off)&mask
 }
 
-func (n *nvme) reset() { *n = nvme{capabilities: n.capabilities} }
+// reset leaves where the admin queues are, as the specification has it.
+func (n *nvme) reset() { n.masked, n.config = 0, 0 }

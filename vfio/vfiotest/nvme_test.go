@@ -12,7 +12,8 @@ import (
 // TestRegistersOfNVMe: those that can be looked at without queues, by the widths that the specification allows.
 func TestRegistersOfNVMe(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
-		bar, err := m.Open(t, m.NVMe).BAR(0)
+		dev := m.Open(t, m.NVMe)
+		bar, err := dev.BAR(0)
 		require.NoError(t, err)
 		read32 := func(off uint64) uint32 {
 			t.Helper()
@@ -47,5 +48,11 @@ func TestRegistersOfNVMe(t *testing.T) {
 
 		require.NoError(t, bar.Write32(0x14, 0x00460000))
 		assert.EqualValues(t, 0x00460000, read32(0x14), "CC")
+
+		require.NoError(t, dev.Reset())
+		assert.Zero(t, read32(0x0c), "INTMS")
+		assert.Zero(t, read32(0x14), "CC")
+		assert.EqualValues(t, 0x001f001f, read32(0x24), "a reset leaves AQA")
+		assert.EqualValues(t, 0x123456000, read64(0x28), "ASQ")
 	})
 }

@@ -77,7 +77,8 @@ func (a *app) watchRegisters(ctx context.Context, s *registerSession, operations
 	}
 	screen := a.screen(o.json)
 	list := make([]watched, len(operations))
-	begin, ones := time.Now(), false
+	var begin time.Time // of the first read
+	ones := false
 	for first := true; ; first = false {
 		changed := first
 		for i, op := range operations {
@@ -86,6 +87,9 @@ func (a *app) watchRegisters(ctx context.Context, s *registerSession, operations
 				return err
 			}
 			now, w := time.Now(), &list[i]
+			if begin.IsZero() {
+				begin = now
+			}
 			old := w.value
 			if !first && (v^old)&op.target.mask() == 0 {
 				continue
