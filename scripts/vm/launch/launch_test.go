@@ -100,6 +100,14 @@ func TestBadOptions(t *testing.T) {
 	assert.ErrorContains(t, err, "IRQBRIDGE_VM_CPUS=many")
 }
 
+// TestAccelerator holds the machine to one thread where processors are emulated: with more QEMU 7.2 crashes at times.
+func TestAccelerator(t *testing.T) {
+	for accel, want := range map[string]string{"tcg": "-accel tcg,thread=single -cpu max", "kvm": "-accel kvm -cpu host"} {
+		cmd := qemu(&options{accel: accel, cpus: 2, mem: "1024"}, "vmlinuz", nil, nil)
+		assert.Contains(t, strings.Join(cmd.Args, " "), want)
+	}
+}
+
 // TestKernelLink holds launch to the name that scripts/vm/kernel gives: own-$(sha256sum kernel.config | cut -c 1-16).
 func TestKernelLink(t *testing.T) {
 	dir := t.TempDir()

@@ -33,6 +33,14 @@ var moreDevices = []string{
 	"nvme,bus=root,serial=functions,subsys=subsystem,msix_qsize=33,max_ioqpairs=16,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2",
 }
 
+// oneThread has QEMU emulate all processors in one thread. With a thread for each, QEMU before 8.2 has a race: when the
+// machine's memory map changes, as it does whenever the decoding of a device is turned on or off, a processor goes on for
+// a moment with the places that its TLB has of the old map, but in the new one. A write to its local APIC then goes to
+// what is in that place now, and the interrupt is lost, or to nothing, and QEMU ends by a segmentation fault in
+// memory_region_dispatch_write. Twelve processors on two of a busy host had that within a minute of vfiotest's TestVFToken.
+// (https://gitlab.com/qemu-project/qemu/-/issues/1864, mended by commit 0d58c660689f, which Debian's 7.2 has not.)
+const oneThread = "tcg,thread=single"
+
 // The file descriptors that QEMU inherits.
 const (
 	initrdFD = 3 + iota
@@ -55,13 +63,13 @@ func qemu(o *options, kernel string, initrd, serial *os.File) *exec.Cmd {
 	if o.append != "" {
 		cmdline += " " + o.append
 	}
-	cpu := "max"
+	accel, cpu := oneThread, "max"
 	if o.accel == "kvm" {
-		cpu = "host"
+		accel, cpu = "kvm", "host"
 	}
 	args := []string{
 		// Interrupt remapping, without which vfio-pci refuses to assign a device, needs the split interrupt controller.
-		"-machine", "q35,kernel-irqchip=split", "-accel", o.accel, "-cpu", cpu,
+		"-machine", "q35,kernel-irqchip=split", "-accel", accel, "-cpu", cpu,
 		"-smp", strconv.Itoa(o.cpus), "-m", o.mem,
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
