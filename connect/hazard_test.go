@@ -194,6 +194,9 @@ func TestSilentDevice(t *testing.T) {
 					if reserved != "" && procs != "1" {
 						continue // then there is a P for it anyhow
 					}
+					if os.Getenv("IRQBRIDGE_VM") != "" && procs != "2" {
+						continue // on another kernel the runtime is the same, and an emulated machine is slow
+					}
 					name := fmt.Sprintf("%v%s GOMAXPROCS=%s asyncpreemptoff=%s", wait, reserved, procs, preempt)
 					t.Run(name, func(t *testing.T) {
 						t.Parallel()
