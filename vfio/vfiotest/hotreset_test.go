@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio"
 	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
 	"github.com/irqbridge/irqbridge/vfio/vfiotest"
 )
@@ -52,67 +53,80 @@ func (r *raw) affected(room int) string {
 // Who is affected by a reset of the bus, and who may ask for one.
 func TestHotReset(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
-		var b strings.Builder
-		say := func(what string, result any) {
-			if err, ok := result.(error); ok || result == nil {
-				result = errno(err)
-			}
-			fmt.Fprintf(&b, "%s: %v\n", what, result)
+		testHotReset(t, m)
+		if !m.Real && m.Host.HasIOMMUFD() {
+			// Of a real kernel with iommufd, Run has a machine for each backend.
+			t.Run("group", func(t *testing.T) {
+				m := vfiotest.FakeMachine(t, vfiotest.Personality(vfiotest.Newest), vfiotest.WithIOMMUFD())
+				m.Backend = vfio.BackendGroup
+				testHotReset(t, m)
+			})
 		}
-		root := openRaw(t, m, m.EDU)
-		say("root bus", root.affected(256))
-		say("reset of the root bus", root.ownHotReset())
-		say("reset of the root bus, wrong form", wrongForm(root))
-
-		root.unbindHost(m.BridgeE1000)
-		m.Bind(t, m.BridgeEDU)
-		r := openBound(t, m, m.BridgeEDU)
-		say("with an unbound neighbour", r.affected(256))
-		say("reset with an unbound neighbour", r.ownHotReset())
-		r.close()
-
-		m.Bind(t, m.BridgeE1000)
-		r = openBound(t, m, m.BridgeEDU)
-		arg := make([]byte, 12)
-		setSize(arg, 11)
-		say("argsz 11", r.k.DeviceGetPCIHotResetInfo(r.device, arg))
-		for _, room := range []int{12, 19, 20, 27, 28, 64} {
-			say(fmt.Sprintf("argsz %d", room), r.affected(room))
-		}
-		arg = append(sized(uapi.PCIHotReset{}), fdData(r.group)...)
-		setSize(arg, 11)
-		say("reset, argsz 11", r.k.DevicePCIHotReset(r.device, arg))
-		for flag := range uint32(3) {
-			arg := sized(uapi.PCIHotReset{Flags: 1 << flag})
-			say(fmt.Sprintf("reset, flags %d", 1<<flag), r.k.DevicePCIHotReset(r.device, arg))
-		}
-		say("wrong form", wrongForm(r))
-		if r.group >= 0 {
-			null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
-			require.NoError(t, err)
-			say("no such descriptor", r.hotReset(1_000_000))
-			say("descriptor -1", r.hotReset(-1))
-			say("file", r.hotReset(null))
-			say("container", r.hotReset(r.container))
-			say("device", r.hotReset(r.device))
-			say("other group", r.hotReset(root.group))
-			say("more groups than functions", r.hotReset(r.group, r.group, r.group))
-			say("group twice", r.hotReset(r.group, r.group))
-			say("two groups", r.hotReset(r.group, root.group))
-			require.NoError(t, unix.Close(null))
-		} else {
-			second := newRaw(t, m, m.BridgeE1000)
-			second.device = openNode(t, m, m.BridgeE1000)
-			say("neighbour is open, not bound", r.affected(64))
-			_, err := second.bind(r.container)
-			require.NoError(t, err)
-			say("neighbour is bound", r.affected(64))
-			say("by the neighbour", second.affected(64))
-			say("reset by the neighbour", second.ownHotReset())
-		}
-		say("reset", r.ownHotReset())
-		golden(t, m, "hotreset-"+m.Backend.String(), b.String())
 	})
+}
+
+func testHotReset(t *testing.T, m *vfiotest.Machine) {
+	t.Helper()
+	var b strings.Builder
+	say := func(what string, result any) {
+		if err, ok := result.(error); ok || result == nil {
+			result = errno(err)
+		}
+		fmt.Fprintf(&b, "%s: %v\n", what, result)
+	}
+	root := openRaw(t, m, m.EDU)
+	say("root bus", root.affected(256))
+	say("reset of the root bus", root.ownHotReset())
+	say("reset of the root bus, wrong form", wrongForm(root))
+
+	root.unbindHost(m.BridgeE1000)
+	m.Bind(t, m.BridgeEDU)
+	r := openBound(t, m, m.BridgeEDU)
+	say("with an unbound neighbour", r.affected(256))
+	say("reset with an unbound neighbour", r.ownHotReset())
+	r.close()
+
+	m.Bind(t, m.BridgeE1000)
+	r = openBound(t, m, m.BridgeEDU)
+	arg := make([]byte, 12)
+	setSize(arg, 11)
+	say("argsz 11", r.k.DeviceGetPCIHotResetInfo(r.device, arg))
+	for _, room := range []int{12, 19, 20, 27, 28, 64} {
+		say(fmt.Sprintf("argsz %d", room), r.affected(room))
+	}
+	arg = append(sized(uapi.PCIHotReset{}), fdData(r.group)...)
+	setSize(arg, 11)
+	say("reset, argsz 11", r.k.DevicePCIHotReset(r.device, arg))
+	for flag := range uint32(3) {
+		arg := sized(uapi.PCIHotReset{Flags: 1 << flag})
+		say(fmt.Sprintf("reset, flags %d", 1<<flag), r.k.DevicePCIHotReset(r.device, arg))
+	}
+	say("wrong form", wrongForm(r))
+	if r.group >= 0 {
+		null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		require.NoError(t, err)
+		say("no such descriptor", r.hotReset(1_000_000))
+		say("descriptor -1", r.hotReset(-1))
+		say("file", r.hotReset(null))
+		say("container", r.hotReset(r.container))
+		say("device", r.hotReset(r.device))
+		say("other group", r.hotReset(root.group))
+		say("more groups than functions", r.hotReset(r.group, r.group, r.group))
+		say("group twice", r.hotReset(r.group, r.group))
+		say("two groups", r.hotReset(r.group, root.group))
+		require.NoError(t, unix.Close(null))
+	} else {
+		second := newRaw(t, m, m.BridgeE1000)
+		second.device = openNode(t, m, m.BridgeE1000)
+		say("neighbour is open, not bound", r.affected(64))
+		_, err := second.bind(r.container)
+		require.NoError(t, err)
+		say("neighbour is bound", r.affected(64))
+		say("by the neighbour", second.affected(64))
+		say("reset by the neighbour", second.ownHotReset())
+	}
+	say("reset", r.ownHotReset())
+	golden(t, m, "hotreset-"+m.Backend.String(), b.String())
 }
 
 // wrongForm asks for a reset in the way of the other backend.
