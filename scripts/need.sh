@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # What the scripts here install when it is missing. It is sourced; the machine's own apt sources are used, as root.
 
+# apt_get ARG...: the machine's apt, which asks nothing and waits for its turn.
+apt_get() { DEBIAN_FRONTEND=noninteractive apt-get -q -oDPkg::Lock::Timeout=600 "$@" </dev/null; }
+
 # install PACKAGE...: installs Debian packages. What apt says is shown when it fails.
 install() {
 	local log
@@ -9,7 +12,7 @@ install() {
 		return 1
 	fi
 	log=$(mktemp)
-	{ apt-get install -y --no-install-recommends "$@" || { apt-get update && apt-get install -y --no-install-recommends "$@"; }; } >"$log" 2>&1 ||
+	{ apt_get install -y --no-install-recommends "$@" || { apt_get update && apt_get install -y --no-install-recommends "$@"; }; } >"$log" 2>&1 ||
 		{ cat "$log" >&2; rm "$log"; return 1; }
 	rm "$log"
 }
