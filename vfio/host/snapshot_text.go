@@ -100,7 +100,7 @@ func (s *Snapshot) Text() []byte {
 				writeFolded(&b, name)
 			case e.kind == link:
 				writeFolded(&b, name+" -> "+e.text)
-			case e.text != "" && !strings.Contains(e.text, "\n"):
+			case e.text != "" && e.text[0] != ' ' && !strings.Contains(e.text, "\n"):
 				writeFolded(&b, name+" = "+quoted(e.text))
 			default:
 				writeFolded(&b, name+" =")

@@ -76,8 +76,11 @@ func newSnapshot(s *host.Snapshot) (*snapshot, error) {
 	}
 	for _, d := range devices {
 		r, err := machine.record(d)
+		if err != nil && d.Address != s.Address {
+			err = fmt.Errorf("%v: %w", d.Address, err)
+		}
 		if err != nil {
-			return nil, fmt.Errorf("snapshot of %v: %v: %w", s.Address, d.Address, err)
+			return nil, fmt.Errorf("snapshot of %v: %w", s.Address, err)
 		}
 		machine.functions = append(machine.functions, r)
 	}

@@ -73,9 +73,10 @@ type app struct {
 	stdout, stderr *output
 	kernel         vfio.Kernel // nil: the running one
 	host           *host.Host
-	idFile         string    // $PCI_IDS
-	started        bool      // a verb began; what failed before that is the command line's fault
-	shown          time.Time // when progress was last
+	idFile         string         // $PCI_IDS
+	snapshotOf     *host.Snapshot // what the host is, or the fake kernel was made of; nil for a machine
+	started        bool           // a verb began; what failed before that is the command line's fault
+	shown          time.Time      // when progress was last
 }
 
 // open opens a device on the app's kernel.
@@ -114,7 +115,7 @@ A device on the bench:              irqbridge list
 			return fmt.Errorf("there is no verb %q", args[0])
 		},
 	}
-	root.AddCommand(a.listCommand(), a.showCommand(), a.resourcesCommand(), a.mapCommand(), a.bindCommand(), a.unbindCommand(),
+	root.AddCommand(a.listCommand(), a.showCommand(), a.snapshotCommand(), a.resourcesCommand(), a.mapCommand(), a.bindCommand(), a.unbindCommand(),
 		a.connectCommand(), a.triggerCommand(), a.maskCommand(), a.unmaskCommand(), a.resetCommand(),
 		a.selftestCommand(),
 		a.regsCommand(),

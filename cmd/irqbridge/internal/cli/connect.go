@@ -15,6 +15,7 @@ import (
 	"github.com/irqbridge/irqbridge/cmd/irqbridge/internal/profile"
 	"github.com/irqbridge/irqbridge/pci"
 	"github.com/irqbridge/irqbridge/vfio/host"
+	"github.com/irqbridge/irqbridge/vfio/vfiotest"
 )
 
 // connectOptions are the flags of connect.
@@ -24,6 +25,7 @@ type connectOptions struct {
 	duration time.Duration
 	json     bool
 	dryRun   bool
+	snapshot string
 }
 
 func (a *app) connectCommand() *cobra.Command {
@@ -41,12 +43,16 @@ because somebody unbinds or removes it: what was counted so far is printed, and 
 The profiles of "irqbridge profile list" are part of the program, and one that fits the device's ids is used by itself. --loopback needs
 none: the kernel signals in place of the device, which proves the way from the eventfd to the service routine and nothing before it.
 Where a profile tells the causes of a message apart, they are raised in turn and counted; where it says how often they are expected, what
-arrives without --raise is compared with that.`,
+arrives without --raise is compared with that.
+
+With --snapshot the device is a fake one, made of a file that irqbridge snapshot wrote, on any machine: its registers are modelled if it
+is one of QEMU's that the program knows, and otherwise read zero, so that it takes --loopback to interrupt.`,
 		Example: `  irqbridge connect 04:00.0 --raise 100
   irqbridge connect 05:00.0 --kind msix --cpus 1 --raise 100 --json
   irqbridge connect 05:00.0 --loopback --raise 10
-  irqbridge connect 05:00.0 --profile ./board.json --duration 1m`,
-		Args: oneDevice,
+  irqbridge connect 05:00.0 --profile ./board.json --duration 1m
+  irqbridge connect --snapshot board.snapshot --loopback --raise 10`,
+		Args: oneDeviceOrSnapshot,
 		RunE: a.orderly(func(ctx context.Context, args []string) error {
 			switch {
 			case o.raise < 0:
@@ -58,14 +64,27 @@ arrives without --raise is compared with that.`,
 			if o.raise > 0 {
 				raising = new(fmt.Sprintf(" --raise %d", o.raise))
 			}
-			p, err := a.prepare(cmd, args[0], o.choice, raising)
+			run := func(a *app, arg string) error {
+				p, err := a.prepare(cmd, arg, o.choice, raising)
+				if err != nil {
+					return err
+				}
+				if o.dryRun {
+					return a.printPlan(p, o.choice, plannedRaises{message: everyMessage, times: o.raise})
+				}
+				return a.connect(ctx, p, o)
+			}
+			switch {
+			case o.snapshot == "":
+				return run(a, args[0])
+			case len(args) > 0:
+				return usage("give a device or --snapshot, not both")
+			}
+			s, err := a.readSnapshot(o.snapshot)
 			if err != nil {
 				return err
 			}
-			if o.dryRun {
-				return a.printPlan(p, o.choice, plannedRaises{message: everyMessage, times: o.raise})
-			}
-			return a.connect(ctx, p, o)
+			return a.onFake(ctx, s, func(fake *app, _ *vfiotest.Kernel) error { return run(fake, s.Address.String()) })
 		}),
 	}
 	o.backendFlag(cmd)
@@ -79,6 +98,7 @@ arrives without --raise is compared with that.`,
 	f.IntVar(&o.raise, "raise", 0, "raise each interrupt `N` times")
 	f.DurationVar(&o.duration, "duration", 0, "stop after this time, such as 10s (default: when all is raised, or at Ctrl-C)")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
+	f.StringVar(&o.snapshot, "snapshot", "", "connect a fake device that is made of a snapshot in `FILE`, on a fake kernel and this machine's CPUs")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be done, and do not open the device")
 	return cmd
 }

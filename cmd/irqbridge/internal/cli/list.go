@@ -21,7 +21,7 @@ type listJSON struct {
 func (a *app) listCommand() *cobra.Command {
 	var (
 		asJSON, vfioOnly bool
-		slot             string
+		slot, snapshot   string
 		numbers          int
 	)
 	cmd := &cobra.Command{
@@ -38,12 +38,21 @@ gives only the first 64 bytes of configuration space, which do not tell about MS
 			if err != nil {
 				return err
 			}
-			return a.list(asJSON, a.naming(numbers), func(d host.Device) bool { return match(d.Address) && (d.VFIO || !vfioOnly) })
+			there := a
+			if snapshot != "" {
+				s, err := a.readSnapshot(snapshot)
+				if err != nil {
+					return err
+				}
+				there = a.on(s)
+			}
+			return there.list(asJSON, a.naming(numbers), func(d host.Device) bool { return match(d.Address) && (d.VFIO || !vfioOnly) })
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	cmd.Flags().BoolVar(&vfioOnly, "vfio", false, "only devices that are bound to a VFIO driver")
 	numbersFlag(cmd, &numbers)
+	cmd.Flags().StringVar(&snapshot, "snapshot", "", "list the devices in a snapshot in `FILE`: those of an IOMMU group")
 	cmd.Flags().StringVarP(&slot, "slot", "s", "", "only these: [[[[domain]:]bus]:][device][.[function]], as lspci -s")
 	return cmd
 }
@@ -113,7 +122,7 @@ func (a *app) list(asJSON bool, n naming, wanted func(host.Device) bool) error {
 	}
 	if hidden > 0 {
 		a.note("configuration space of %d of %d devices is readable to byte 64 only: MSI and MSI-X are not known", hidden, len(result.Devices))
-		a.next("sudo irqbridge list")
+		a.next("%s", a.asRoot("list", pci.Address{}))
 		code = max(code, exitPartial)
 	}
 	return exit(code)

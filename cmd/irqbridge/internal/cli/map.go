@@ -37,15 +37,17 @@ func newParametersJSON(p connect.Parameters) parametersJSON {
 
 func (a *app) mapCommand() *cobra.Command {
 	var (
-		asJSON bool
-		bits   int
+		asJSON   bool
+		bits     int
+		snapshot string
 	)
 	cmd := &cobra.Command{
 		Use:   "map",
 		Short: "Map descriptors from standard input to connect parameters, as Microsoft's page does",
 		Long: `map reads translated CM_PARTIAL_RESOURCE_DESCRIPTOR structures in hexadecimal, one a line, and prints for each the parameters
 that the CONNECT_FULLY_SPECIFIED code of Microsoft's page makes of it: bit for bit, nonsense included. Empty lines and lines that
-start with # are passed over. A line that is no descriptor is an error; the others are still mapped.`,
+start with # are passed over. A line that is no descriptor is an error; the others are still mapped. With --snapshot it maps the
+descriptors that connect would get for the device that the snapshot is of.`,
 		Example: `  echo 0203000009000000910000000f00000000000000 | irqbridge map
   irqbridge show 0000:00:05.0 --json | jq -r '.devices[].assignment.translated[].bytes' | irqbridge map --json`,
 		Args: cobra.NoArgs,
@@ -53,11 +55,29 @@ start with # are passed over. A line that is no descriptor is an error; the othe
 			if bits != int(pci.Bits64) && bits != int(pci.Bits32) {
 				return usage("--bits %d: descriptors are those of 64 or 32 bits", bits)
 			}
-			return a.mapLines(pci.Bits(bits), asJSON)
+			if snapshot == "" {
+				return a.mapLines(pci.Bits(bits), asJSON)
+			}
+			there, address, err := a.at(snapshot, nil)
+			if err != nil {
+				return err
+			}
+			list, err := there.planned("map", address)
+			if err != nil {
+				return err
+			}
+			for _, m := range list.Expand() {
+				if err := a.mapDescriptor(m.Translated, asJSON); err != nil {
+					return err
+				}
+			}
+			return nil
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	snapshotFlag(cmd, &snapshot)
 	cmd.Flags().IntVar(&bits, "bits", int(pci.Bits64), "64 for descriptors of 20 bytes, 32 for those of 16")
+	cmd.MarkFlagsMutuallyExclusive("snapshot", "bits")
 	return cmd
 }
 
@@ -94,6 +114,10 @@ func (a *app) mapLine(line string, bits pci.Bits, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+	return a.mapDescriptor(d, asJSON)
+}
+
+func (a *app) mapDescriptor(d pci.TranslatedDescriptor, asJSON bool) error {
 	p := newParametersJSON(connect.FullySpecified(d))
 	if asJSON {
 		return json.NewEncoder(a.stdout).Encode(p)

@@ -23,7 +23,7 @@ const maxList = 16 << 20
 
 // resourcesOptions are the flags of resources.
 type resourcesOptions struct {
-	decode, dump            string
+	decode, dump, snapshot  string
 	encode, raw, translated bool
 	binary, asJSON          bool
 	bits                    int
@@ -32,27 +32,27 @@ type resourcesOptions struct {
 func (a *app) resourcesCommand() *cobra.Command {
 	var o resourcesOptions
 	cmd := &cobra.Command{
-		Use:   "resources --decode FILE | resources --encode BDF | resources --encode [BDF] --dump FILE",
+		Use:   "resources --decode FILE | resources --encode BDF | resources --encode [BDF] --dump FILE | resources --encode --snapshot FILE",
 		Short: "Read and write the resource lists of Windows, CM_RESOURCE_LIST",
 		Long: `resources --decode prints a CM_RESOURCE_LIST from a file, "-" for standard input. The file has the bytes themselves, or their
 hexadecimal digits as text, with spaces, commas and line ends between, and comments from # to the end of a line. The bytes do not
 say whether they are the raw list or the translated one, nor whether they are from 64-bit Windows or from 32-bit: that is what
 --raw and --bits are for.
 
-resources --encode writes the list with the interrupts that connect would get for a device, or for one in the text of lspci -xxxx,
-as one line of digits or with --binary as bytes.`,
+resources --encode writes the list with the interrupts that connect would get for a device, or for one in the text of lspci -xxxx or
+in a snapshot, as one line of digits or with --binary as bytes.`,
 		Example: `  irqbridge resources --encode 05:00.0 | irqbridge resources --decode -
   irqbridge resources --decode list.bin --raw --bits 32 --json`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch decoding := cmd.Flags().Changed("decode"); {
 			case decoding == o.encode:
 				return errors.New("want one of --decode FILE and --encode")
-			case decoding && (len(args) > 0 || o.dump != "" || o.binary):
-				return errors.New("--decode takes a file, and no device, --dump or --binary")
+			case decoding && (len(args) > 0 || o.dump != "" || o.snapshot != "" || o.binary):
+				return errors.New("--decode takes a file, and no device, --dump, --snapshot or --binary")
 			case o.encode && o.asJSON:
 				return errors.New("--json is for --decode")
-			case o.encode && len(args) > 1 || o.encode && len(args) == 0 && o.dump == "":
-				return fmt.Errorf("--encode wants one device, such as 0000:00:04.0, or --dump FILE; have %d", len(args))
+			case o.encode && len(args) > 1 || o.encode && len(args) == 0 && o.dump == "" && o.snapshot == "":
+				return fmt.Errorf("--encode wants one device, such as 0000:00:04.0, or --dump or --snapshot FILE; have %d", len(args))
 			case o.bits != int(pci.Bits64) && o.bits != int(pci.Bits32):
 				return fmt.Errorf("--bits %d: lists are those of 64 or 32 bits", o.bits)
 			}
@@ -74,7 +74,9 @@ as one line of digits or with --binary as bytes.`,
 	f.IntVar(&o.bits, "bits", int(pci.Bits64), "of the Windows that the list is for: 64 or 32")
 	f.BoolVar(&o.binary, "binary", false, "with --encode: write bytes, not hexadecimal digits")
 	f.BoolVar(&o.asJSON, "json", false, "with --decode: print one JSON object")
+	snapshotFlag(cmd, &o.snapshot)
 	cmd.MarkFlagsMutuallyExclusive("raw", "translated")
+	cmd.MarkFlagsMutuallyExclusive("dump", "snapshot")
 	return cmd
 }
 
@@ -244,25 +246,26 @@ func rangeOf(kind pci.ResourceType, level, group uint16, vector uint32, affinity
 }
 
 func (a *app) encodeResources(o resourcesOptions, args []string) error {
-	address, f, err := a.resourceDevice(o.dump, args)
-	if err != nil {
-		return err
-	}
-	if hidesInterrupts(f) {
-		next := fmt.Sprintf("sudo irqbridge resources --encode %v", address)
-		if o.dump != "" {
-			next = dumpHint
+	there, address, f := a, pci.Address{}, (*pci.Function)(nil)
+	var err error
+	if o.dump != "" {
+		address, f, err = a.dumpedDevice(o.dump, args)
+	} else if there, address, err = a.at(o.snapshot, args); err == nil {
+		if _, err := there.host.Device(address); err != nil {
+			return explainAbsent(address, err)
 		}
-		return &failure{exitFailed, fmt.Errorf("%v: only %d bytes of configuration space are readable: whether the device asks for "+
-			"MSI or MSI-X is not known", address, f.Size), next}
+		f, err = there.function(address)
 	}
-	cpus, err := a.usableCPUs()
 	if err != nil {
 		return err
 	}
-	list, _, err := connect.Plan(f, connect.Policy{}, cpus)
+	next := there.asRoot("resources --encode", address)
+	if o.dump != "" {
+		next = dumpHint
+	}
+	list, err := there.plannedFor(address, f, next)
 	if err != nil {
-		return fmt.Errorf("%v: %w", address, err)
+		return err
 	}
 	list.BusNumber = uint32(address.Bus)
 	var b []byte
@@ -287,21 +290,40 @@ func (a *app) encodeResources(o resourcesOptions, args []string) error {
 	return nil
 }
 
-// resourceDevice finds the device to encode, on this host or in a dump.
-func (a *app) resourceDevice(dump string, args []string) (pci.Address, *pci.Function, error) {
+// planned is what connect would get for a device on this host.
+func (a *app) planned(verb string, address pci.Address) (pci.ResourceList, error) {
+	f, err := a.function(address)
+	if err != nil {
+		return pci.ResourceList{}, err
+	}
+	return a.plannedFor(address, f, a.asRoot(verb, address))
+}
+
+// plannedFor is what connect would get for a function; next is what to type when not enough of it is known.
+func (a *app) plannedFor(address pci.Address, f *pci.Function, next string) (pci.ResourceList, error) {
+	if hidesInterrupts(f) {
+		return pci.ResourceList{}, &failure{exitFailed, fmt.Errorf("%v: only %d bytes of configuration space are readable: whether the device asks for "+
+			"MSI or MSI-X is not known", address, f.Size), next}
+	}
+	cpus, err := a.usableCPUs()
+	if err != nil {
+		return pci.ResourceList{}, err
+	}
+	list, _, err := connect.Plan(f, connect.Policy{}, cpus)
+	if err != nil {
+		return pci.ResourceList{}, fmt.Errorf("%v: %w", address, err)
+	}
+	return list, nil
+}
+
+// dumpedDevice finds the device to encode in a dump.
+func (a *app) dumpedDevice(dump string, args []string) (pci.Address, *pci.Function, error) {
 	var address pci.Address
 	var err error
 	if len(args) > 0 {
 		if address, err = parseAddress(args[0]); err != nil {
 			return address, nil, err
 		}
-	}
-	if dump == "" {
-		if _, err := a.host.Device(address); err != nil {
-			return address, nil, explainAbsent(address, err)
-		}
-		f, err := a.function(address)
-		return address, f, err
 	}
 	dumps, err := a.readDump(dump)
 	if err != nil {

@@ -20,15 +20,15 @@ const tableLimit = 8
 func (a *app) showCommand() *cobra.Command {
 	var (
 		asJSON                bool
-		dump                  string
+		dump, snapshot        string
 		depth, numbers, bytes int
 	)
 	cmd := &cobra.Command{
-		Use:   "show BDF | show --dump FILE",
+		Use:   "show BDF | show --snapshot FILE | show --dump FILE",
 		Short: "Show a device's capabilities, its interrupt descriptors and the parameters that they map to",
 		Long: `show reads sysfs and nothing else: it does not open the device and does not disturb who uses it. The assignment it shows is
 what connect would get, since nothing is assigned before. With --dump it reads the text of lspci -xxxx instead ("-" is standard
-input), for one or many devices, on any machine.
+input), for one or many devices, on any machine; with --snapshot a file that irqbridge snapshot made, which has the host's side, too.
 
 -v adds a line for each BAR, capability, MSI-X region and service with a message of its own; -vv adds every field of every
 register, under the names that --json has. Names come from the system's pci.ids or from $PCI_IDS. -x, -xxx and -xxxx print 64
@@ -41,10 +41,12 @@ bytes, 256 bytes and all of configuration space as lspci does, for lspci -F to r
 			switch {
 			case cmd.Flags().Changed("dump") && len(args) > 0:
 				return errors.New("give a device or --dump, not both")
-			case !cmd.Flags().Changed("dump") && len(args) != 1:
-				return fmt.Errorf("want one device, such as 0000:00:04.0, or --dump FILE; have %d", len(args))
+			case cmd.Flags().Changed("dump"):
+				return nil
+			case !cmd.Flags().Changed("snapshot") && len(args) != 1:
+				return fmt.Errorf("want one device, such as 0000:00:04.0, or --dump or --snapshot FILE; have %d", len(args))
 			}
-			return nil
+			return oneDeviceOrSnapshot(cmd, args)
 		},
 		RunE: a.verb(func(_ context.Context, args []string) error {
 			if bytes > 0 && (asJSON || depth > 0) {
@@ -52,13 +54,13 @@ bytes, 256 bytes and all of configuration space as lspci does, for lspci -F to r
 			}
 			read := func() ([]pci.Dump, error) { return a.readDump(dump) }
 			show := func(print func([]shown)) error { return a.showDump(dump, print) }
-			if len(args) > 0 {
-				address, err := parseAddress(args[0])
+			if dump == "" {
+				there, address, err := a.at(snapshot, args)
 				if err != nil {
 					return err
 				}
-				read = func() ([]pci.Dump, error) { return a.bytesOf(address) }
-				show = func(print func([]shown)) error { return a.showDevice(address, print) }
+				read = func() ([]pci.Dump, error) { return there.bytesOf(address) }
+				show = func(print func([]shown)) error { return there.showDevice(address, print) }
 			}
 			n := a.naming(numbers)
 			switch {
@@ -78,7 +80,9 @@ bytes, 256 bytes and all of configuration space as lspci does, for lspci -F to r
 	cmd.Flags().CountVarP(&depth, "verbose", "v", "show more; -vv shows every field of every register")
 	cmd.Flags().CountVarP(&bytes, "hex", "x", "print the first 64 bytes of configuration space; -xxx 256, -xxxx all")
 	numbersFlag(cmd, &numbers)
+	snapshotFlag(cmd, &snapshot)
 	cmd.Flags().StringVar(&dump, "dump", "", "read the output of lspci -xxxx from `FILE`")
+	cmd.MarkFlagsMutuallyExclusive("dump", "snapshot")
 	return cmd
 }
 
@@ -130,9 +134,12 @@ func (a *app) showDevice(address pci.Address, print func([]shown)) error {
 	}
 	print([]shown{s})
 	if f.Truncated {
-		a.note("%v: only %d bytes of configuration space are readable by this user: what stands after them is missing%s",
-			address, f.Size, missing(f))
-		a.next("sudo irqbridge show %v", address)
+		who := "readable by this user"
+		if a.snapshotOf != nil {
+			who = "in the snapshot"
+		}
+		a.note("%v: only %d bytes of configuration space are %s: what stands after them is missing%s", address, f.Size, who, missing(f))
+		a.next("%s", a.asRoot("show", address))
 		code = exitPartial
 	}
 	return exit(code)
