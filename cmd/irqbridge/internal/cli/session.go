@@ -63,6 +63,7 @@ type routine struct {
 	cpus     host.CPUSet
 	handler  *profile.Handler // nil: nothing is known about the interrupt
 	claimAll bool             // without a profile, whatever arrives is claimed
+	refuses  atomic.Bool      // but not the next, when a recording is replayed
 	calls    atomic.Uint64
 	claimed  atomic.Uint64
 	wrongCPU atomic.Uint64
@@ -89,7 +90,7 @@ func (r *routine) serve(*connect.Interrupt, any) bool {
 	if timed {
 		entered = now()
 	}
-	claimed := r.claimAll || r.handler != nil && r.handler.Service()
+	claimed := r.claimAll && !r.refuses.Load() || r.handler != nil && r.handler.Service()
 	cpu, err := r.host.CurrentCPU()
 	if err != nil || !r.cpus.Has(cpu) {
 		r.wrongCPU.Add(1)
