@@ -119,7 +119,7 @@ A device on the bench:              irqbridge list
 		a.connectCommand(), a.triggerCommand(), a.maskCommand(), a.unmaskCommand(), a.resetCommand(),
 		a.selftestCommand(),
 		a.regsCommand(),
-		a.replayCommand(),
+		a.replayCommand(), a.reportCommand(),
 		a.cdiCommand(), a.profileCommand(), a.demoCommand(), a.completionCommand(), a.versionCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
 	a.completions(root)
