@@ -7,12 +7,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/irqbridge/irqbridge/vfio/host"
 	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
 )
 
 // The nodes of VFIO's groups, Documentation/driver-api/vfio.rst.
 const (
-	containerNode = "/dev/vfio/vfio"
+	containerNode = host.ContainerNode
 	groupNode     = "/dev/vfio/%d"
 )
 
@@ -147,8 +148,8 @@ func (b *groupBackend) explainGroupOpen(node string, err error) error {
 		e.Cause = "a VFIO driver has the device, but its group has no node"
 		e.Remedy = "wait for udev (udevadm settle); in a container, pass the node in"
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		e.Cause = "the node belongs to root alone unless a udev rule or an administrator changed that"
-		e.Remedy = fmt.Sprintf("run as root, or: chown $USER %s, or a udev rule: SUBSYSTEM==\"vfio\", GROUP=\"vfio\", MODE=\"0660\"", node)
+		denial := d.host.WhyDenied(node)
+		e.Cause, e.Remedy = denial.Cause, denial.Remedy()
 	case errors.Is(err, unix.EBUSY):
 		d.explainBusy(e)
 	}
@@ -190,8 +191,8 @@ func (b *groupBackend) explainSetIOMMU(err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM):
 		e.Kind = ErrNoInterruptRemapping
-		e.Cause = causeNoRemapping
-		e.Remedy = remedyNoRemapping + "echo 1 > /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
+		e.Cause, e.Remedy = d.host.WhyNoRemapping()
+		e.Remedy += unsafeRemedy + "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
 	case errors.Is(err, unix.ENODEV):
 		e.Cause, e.Remedy = causeNoType1, remedyNoType1
 	}

@@ -7,11 +7,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/irqbridge/irqbridge/vfio/host"
 	"github.com/irqbridge/irqbridge/vfio/internal/uapi"
 )
 
 // iommufdNode is the node of iommufd, Documentation/userspace-api/iommufd.rst.
-const iommufdNode = "/dev/iommu"
+const iommufdNode = host.IOMMUFDNode
 
 // iommufdBackend is BackendIOMMUFD: the device is opened by its own node, bound to an iommufd, and attached to an address
 // space (IOAS) of it. Other devices can be in the same iommufd, and in the same address space.
@@ -101,9 +102,8 @@ func (b *iommufdBackend) openDevice() error {
 		}
 		e.Cause, e.Remedy = "the device was unbound meanwhile", "try again"
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		e.Cause = "the node belongs to root alone unless a udev rule or an administrator changed that"
-		e.Remedy = fmt.Sprintf("run as root, or: chown $USER %s %s, or udev rules: SUBSYSTEM==\"vfio-dev\", GROUP=\"vfio\", MODE=\"0660\" "+
-			"and KERNEL==\"iommu\", GROUP=\"vfio\", MODE=\"0660\"", node, iommufdNode)
+		denial := d.host.WhyDenied(node)
+		e.Cause, e.Remedy = denial.Cause, denial.Remedy()
 	}
 	return e
 }
@@ -135,8 +135,8 @@ func (b *iommufdBackend) openIOMMUFD() error {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
 		e.Cause, e.Remedy = "the kernel has no iommufd, or has not loaded it", "load it: modprobe iommufd; or use backend group"
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		e.Cause = "the node is not open to this user"
-		e.Remedy = fmt.Sprintf("run as root, or: chown $USER %s, or a udev rule: KERNEL==\"iommu\", GROUP=\"vfio\", MODE=\"0660\"", iommufdNode)
+		denial := d.host.WhyDenied(iommufdNode)
+		e.Cause, e.Remedy = denial.Cause, denial.Remedy()
 	}
 	return e
 }
@@ -217,8 +217,8 @@ func (b *iommufdBackend) explainOwner(e *OpError) {
 	}
 	if len(others) == 0 {
 		e.Kind = ErrNoInterruptRemapping
-		e.Cause = causeNoRemapping
-		e.Remedy = remedyNoRemapping + "echo 1 > /sys/module/iommufd/parameters/allow_unsafe_interrupts"
+		e.Cause, e.Remedy = d.host.WhyNoRemapping()
+		e.Remedy += unsafeRemedy + "/sys/module/iommufd/parameters/allow_unsafe_interrupts"
 		return
 	}
 	e.Kind = ErrBusy

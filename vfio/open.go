@@ -185,11 +185,8 @@ func (d *Device) decodeOn() error {
 	return nil
 }
 
-// What EPERM means where it is not about permissions; a remedy ends with how the risk is accepted.
-const (
-	causeNoRemapping  = "the platform does not remap interrupts, so a device could send any vector of the host"
-	remedyNoRemapping = "switch interrupt remapping on in the firmware (VT-d, AMD-Vi); or accept the risk: "
-)
+// unsafeRemedy ends a remedy against missing interrupt remapping with how the risk is accepted.
+const unsafeRemedy = "; or accept the risk: echo 1 > "
 
 // explainAbsent is for a device that sysfs does not show.
 func (d *Device) explainAbsent(err error) error {
@@ -223,8 +220,8 @@ func (d *Device) explainNoIOMMU() error {
 		e.Cause = "the device is in no IOMMU group: the platform's IOMMU does not cover it"
 		return e
 	}
-	e.Cause = "the device is in no IOMMU group, nor is any other: the platform has no IOMMU, or it is off"
-	e.Remedy = "switch VT-d or AMD-Vi on in the firmware, and on Intel boot with the kernel argument intel_iommu=on"
+	e.Cause, e.Remedy = d.host.WhyNoIOMMU()
+	e.Cause = "the device is in no IOMMU group, nor is any other: " + e.Cause
 	return e
 }
 
@@ -236,35 +233,27 @@ func (d *Device) explainUnbound(op string, errno error) error {
 	}
 	e := d.fault(op, errno)
 	e.Kind = ErrNotBound
-	if dev.Bridge {
-		e.Cause = "the device is a bridge, which no VFIO driver takes"
-		e.Remedy = "open a device behind it"
-		return e
-	}
-	e.Cause = "the device has no driver, and wants a VFIO driver"
-	if dev.Driver != "" {
-		e.Cause = fmt.Sprintf("the device is bound to %s, and wants a VFIO driver", dev.Driver)
-	}
+	e.Cause = dev.Unsuited()
 	e.Remedy = fmt.Sprintf("bind it: irqbridge bind %v", d.address)
+	if dev.Bridge {
+		e.Remedy = "open a device behind it"
+	}
 	return e
 }
 
 // explainNotViable adds to an error that the device's group has members in the host's hands, if that is so.
 func (d *Device) explainNotViable(e *OpError) bool {
 	group, err := d.host.Group(d.group)
-	blockers := group.Blockers()
+	cause, blockers := group.NotViable(d.address)
 	if err != nil || len(blockers) == 0 {
 		return false
 	}
-	e.Kind = ErrNotViable
-	e.Cause = fmt.Sprintf("group %d is not viable: the IOMMU cannot keep the device apart from", d.group)
+	e.Kind, e.Cause = ErrNotViable, cause
 	e.Remedy = "bind to vfio-pci as well, or unbind:"
 	for i, b := range blockers {
 		if i > 0 {
-			e.Cause += ","
 			e.Remedy += ","
 		}
-		e.Cause += fmt.Sprintf(" %v, bound to %s", b.Address, b.Driver)
 		e.Remedy += " " + b.Address.String()
 	}
 	return true

@@ -137,3 +137,21 @@ func TestNodeCPUs(t *testing.T) {
 	_, err = tr.host().NodeCPUs(3)
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 }
+
+func TestThreadCPUs(t *testing.T) {
+	tr := newTree(t)
+	assert.Empty(t, tr.host().ThreadCPUs(42))
+	tr.file("/proc/42/task/42/status", "Name:\ta\nCpus_allowed:\t3\nCpus_allowed_list:\t0-1\n")
+	tr.file("/proc/42/task/43/status", "Name:\ta\nCpus_allowed:\t2\nCpus_allowed_list:\t1\n")
+	tr.file("/proc/42/task/44/status", "ended")
+	assert.Equal(t, []CPUSet{CPUSetOf(0, 1), CPUSetOf(1)}, tr.host().ThreadCPUs(42))
+}
+
+func TestIsolatedCPUs(t *testing.T) {
+	tr := newTree(t)
+	assert.True(t, tr.host().IsolatedCPUs().Empty())
+	tr.file("/sys/devices/system/cpu/isolated", "\n")
+	assert.True(t, tr.host().IsolatedCPUs().Empty())
+	tr.file("/sys/devices/system/cpu/isolated", "2-3\n")
+	assert.Equal(t, CPUSetOf(2, 3), tr.host().IsolatedCPUs())
+}

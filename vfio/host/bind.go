@@ -164,8 +164,8 @@ func (h *Host) checkBind(d Device, driver string) error {
 		return deviceError(d.Address, op, unix.EINVAL, "it is a bridge, and VFIO drivers take only functions with a header of type 0",
 			"bind the devices behind it; the bridge stays as it is")
 	case d.Group < 0 && !noIOMMU && !h.HasIOMMU():
-		return deviceError(d.Address, op, ErrNoIOMMU, "this host has no IOMMU group at all",
-			"switch VT-d or AMD-Vi on in the firmware, and on an Intel machine boot with intel_iommu=on")
+		cause, remedy := h.WhyNoIOMMU()
+		return deviceError(d.Address, op, ErrNoIOMMU, "this host has no IOMMU group at all: "+cause, remedy)
 	case d.Group < 0 && !noIOMMU:
 		return deviceError(d.Address, op, ErrNoIOMMU, "the device is in no IOMMU group, although other devices are",
 			"it is not behind an IOMMU: use another slot, or see dmesg for DMAR or AMD-Vi messages")

@@ -276,7 +276,7 @@ func TestPlanBindRefuses(t *testing.T) {
 				require.NoError(k.t, os.RemoveAll(k.root+"/sys/kernel/iommu_groups"))
 				require.NoError(k.t, os.Remove(k.root+place("0000:00:05.0")+"/iommu_group"))
 			},
-			ErrNoIOMMU, "this host has no IOMMU group at all; switch VT-d or AMD-Vi on in the firmware, and on an Intel machine boot with intel_iommu=on",
+			ErrNoIOMMU, "this host has no IOMMU group at all: the platform has no IOMMU, or it is off; switch VT-d or AMD-Vi on in the firmware, and on Intel boot with the kernel argument intel_iommu=on",
 		},
 		{
 			"a device that is not behind the IOMMU", "0000:00:05.0", "vfio-pci",

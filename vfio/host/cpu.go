@@ -30,6 +30,26 @@ func (h *Host) AllowedCPUs() (CPUSet, error) {
 	return cpus, nil
 }
 
+// IsolatedCPUs returns the CPUs that the scheduler leaves alone (isolcpus); none when the kernel does not say.
+func (h *Host) IsolatedCPUs() CPUSet {
+	cpus, _ := ParseCPUList(h.contents("/sys/devices/system/cpu/isolated"))
+	return cpus
+}
+
+// ThreadCPUs returns the CPUs that each thread of a process may run on, where that can be read.
+func (h *Host) ThreadCPUs(process int) []CPUSet {
+	dir := fmt.Sprintf("/proc/%d/task", process)
+	threads, _ := h.os.ReadDir(dir)
+	var list []CPUSet
+	for _, t := range threads {
+		value, _ := h.status(dir+"/"+t+"/status", "Cpus_allowed_list")
+		if cpus, err := ParseCPUList(value); err == nil && !cpus.Empty() {
+			list = append(list, cpus)
+		}
+	}
+	return list
+}
+
 // PinThread binds the calling thread to cpus. The caller has locked its goroutine to the thread (runtime.LockOSThread) and
 // never unlocks it, so that the thread ends with the goroutine. Linux leaves out the CPUs that are offline or outside
 // the process's cpuset, and fails only when none is left; [Host.AllowedCPUs] then tells what the thread got.

@@ -43,6 +43,19 @@ type Device struct {
 	VirtualFunctions int          // of an SR-IOV physical function, how many virtual functions are enabled
 }
 
+// Unsuited says in words why the device cannot be opened through VFIO as its driver is now; "" when it can.
+func (d Device) Unsuited() string {
+	switch {
+	case d.VFIO:
+		return ""
+	case d.Bridge:
+		return "the device is a bridge, which no VFIO driver takes"
+	case d.Driver == "":
+		return "the device has no driver, and wants a VFIO driver"
+	}
+	return fmt.Sprintf("the device is bound to %s, and wants a VFIO driver", d.Driver)
+}
+
 // Devices returns every PCI function, sorted by address. One that vanishes during the scan is left out. An error names
 // the functions that could not be read; the others are returned all the same.
 func (h *Host) Devices() ([]Device, error) {

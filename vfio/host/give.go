@@ -257,7 +257,7 @@ func (h *Host) ownerNotes(d Device) []string {
 
 // noteShut says which of the nodes that all devices share the user may not open.
 func (p *Plan) noteShut(u User) {
-	for _, node := range []string{"/dev/vfio/vfio", iommufdNode} {
+	for _, node := range []string{ContainerNode, IOMMUFDNode} {
 		if now, err := p.host.os.Permissions(node); err == nil && !now.Allow(u) {
 			p.Notes = append(p.Notes, fmt.Sprintf("%s cannot open %s (user %d, group %d, mode %04o), which all devices share: a udev rule has to open it",
 				u, node, now.UID, now.GID, now.Mode))

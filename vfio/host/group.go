@@ -7,6 +7,9 @@ import (
 	"io/fs"
 	"slices"
 	"strconv"
+	"strings"
+
+	"github.com/irqbridge/irqbridge/pci"
 )
 
 // groupsDir has one directory for each IOMMU group, named by its number.
@@ -33,6 +36,22 @@ func (g Group) Blockers() []Device {
 		}
 	}
 	return blockers
+}
+
+// NotViable says in words what keeps the group from being handed out, leaving out the device except, and which devices
+// these are; "" when nothing does.
+func (g Group) NotViable(except pci.Address) (cause string, blockers []Device) {
+	var names []string
+	for _, b := range g.Blockers() {
+		if b.Address != except {
+			blockers = append(blockers, b)
+			names = append(names, fmt.Sprintf("%v, bound to %s", b.Address, b.Driver))
+		}
+	}
+	if len(blockers) == 0 {
+		return "", nil
+	}
+	return fmt.Sprintf("group %d is not viable: the IOMMU cannot keep the device apart from %s", g.ID, strings.Join(names, ", ")), blockers
 }
 
 // Groups returns every IOMMU group by ascending number; none without an IOMMU. Errors are as for [Host.Devices].

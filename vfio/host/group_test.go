@@ -99,3 +99,20 @@ func TestHasIOMMU(t *testing.T) {
 	tr.device("0000:00:05.0", "8086:10d3", "020000", "", 1)
 	assert.True(t, tr.host().HasIOMMU())
 }
+
+func TestNotViable(t *testing.T) {
+	tr := newTree(t)
+	tr.device("0000:01:01.0", "1234:11e8", "00ff00", "other", 6)
+	tr.device("0000:01:05.0", "8086:100e", "020000", "e1000", 6)
+	tr.device("0000:01:06.0", "8086:100e", "020000", "e1000", 6)
+	tr.device("0000:01:07.0", "8086:100e", "020000", "", 6)
+	g, err := tr.host().Group(6)
+	require.NoError(t, err)
+	cause, blockers := g.NotViable(addr(t, "0000:01:01.0"))
+	assert.Equal(t, "group 6 is not viable: the IOMMU cannot keep the device apart from 0000:01:05.0, bound to e1000, 0000:01:06.0, bound to e1000", cause)
+	assert.Len(t, blockers, 2)
+	g.Members = g.Members[:1]
+	cause, blockers = g.NotViable(addr(t, "0000:01:01.0"))
+	assert.Empty(t, cause, "its own driver is another matter")
+	assert.Empty(t, blockers)
+}

@@ -55,6 +55,22 @@ func (h *Host) FindIRQ(a pci.Address, kind pci.Kind, message int) (IRQ, error) {
 	return irq, nil
 }
 
+// IRQsInUse returns how many host IRQs have a handler.
+func (h *Host) IRQsInUse() (int, error) {
+	table, err := h.interrupts()
+	if err != nil {
+		return 0, &Error{Op: "count the host IRQs", Err: err}
+	}
+	n := 0
+	for line := range bytes.Lines(table.rows) {
+		label, _, _ := bytes.Cut(bytes.TrimLeft(line, " "), []byte(":"))
+		if _, err := strconv.ParseUint(string(label), 10, 31); err == nil {
+			n++
+		}
+	}
+	return n, nil
+}
+
 // IRQNumbers returns the host IRQs behind all messages of the device at a that VFIO has enabled and connected to eventfds, by
 // message number, 0 for the line. It reads /proc/interrupts once, where FindIRQ does for each.
 func (h *Host) IRQNumbers(a pci.Address, kind pci.Kind) (map[int]int, error) {

@@ -253,3 +253,13 @@ func TestIRQNumbers(t *testing.T) {
 	_, err = newTree(t).host().IRQNumbers(addr(t, "0000:00:08.0"), pci.KindMSI)
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
+
+func TestIRQsInUse(t *testing.T) {
+	tr := newTree(t)
+	_, err := tr.host().IRQsInUse()
+	require.Error(t, err)
+	tr.file("/proc/interrupts", "            CPU0\n  8:          0  IR-IO-APIC   8-edge      rtc0\n 27:          3  IR-PCI-MSI 81922-edge      x\nNMI:          0   Non-maskable interrupts\n")
+	n, err := tr.host().IRQsInUse()
+	require.NoError(t, err)
+	assert.Equal(t, 2, n)
+}

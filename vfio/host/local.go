@@ -165,6 +165,17 @@ func (l *local) Exists(name string) bool {
 	return err == nil
 }
 
+func (l *local) Access(name string) error {
+	p, err := l.locate("access", name, true)
+	if err != nil {
+		return err
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, p, unix.R_OK|unix.W_OK, unix.AT_EACCESS); err != nil {
+		return &fs.PathError{Op: "access", Path: p, Err: err}
+	}
+	return nil
+}
+
 func (l *local) SaveFile(name string, data []byte, perm fs.FileMode) (err error) {
 	p, err := l.locate("save", name, true)
 	if err != nil {

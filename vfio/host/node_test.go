@@ -80,3 +80,75 @@ func TestDeviceOf(t *testing.T) {
 		require.ErrorIs(t, err, unix.ENODEV, other)
 	}
 }
+
+// guarded is a tree whose nodes have owners, and are not all open to this process.
+type guarded struct {
+	OS
+	nodes map[string]Permissions
+	open  string // the only one
+}
+
+func (g guarded) Permissions(name string) (Permissions, error) {
+	n, ok := g.nodes[name]
+	if !ok {
+		return n, &fs.PathError{Op: "stat", Path: name, Err: unix.ENOENT}
+	}
+	return n, nil
+}
+
+func (g guarded) Access(name string) error {
+	if name == g.open {
+		return nil
+	}
+	return unix.EACCES
+}
+
+func TestWhyDenied(t *testing.T) {
+	tr := newTree(t)
+	tr.file("/etc/group", "root:x:0:\nkvm:x:104:ada\n")
+	tr.file("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nada:x:1000:1000::/home/ada:/bin/sh\n")
+	h := NewOn(guarded{newLocal(tr.root), map[string]Permissions{
+		"/dev/vfio/3":             {Mode: 0o600},
+		"/dev/vfio/4":             {Mode: 0o660, GID: 104},
+		"/dev/vfio/5":             {Mode: 0o600, UID: 1000, GID: 1001},
+		"/dev/vfio/6":             {Mode: 0o666},
+		"/dev/vfio/devices/vfio0": {Mode: 0o600},
+		"/dev/iommu":              {Mode: 0o660},
+		"/dev/vfio/vfio":          {Mode: 0o600},
+	}, "/dev/vfio/6"})
+	for node, want := range map[string]Denial{
+		"/dev/vfio/3": {"the node is for root alone (root:root 0600)", "sudo chown $USER /dev/vfio/3", `SUBSYSTEM=="vfio", KERNEL=="[0-9]*", GROUP="vfio", MODE="0660"`},
+		"/dev/vfio/4": {"the node is for root and the group kvm, which this process is not in (0660)", "sudo usermod -aG kvm $USER, and log in again", ""},
+		"/dev/vfio/5": {"the node is for ada alone (ada:1001 0600)", "sudo chown $USER /dev/vfio/5", `SUBSYSTEM=="vfio", KERNEL=="[0-9]*", GROUP="vfio", MODE="0660"`},
+		"/dev/vfio/6": {
+			"its permissions allow it, and yet the kernel refuses, as it does in a container that was not given the device",
+			"run outside of the container, or start it with --device /dev/vfio/6", "",
+		},
+		"/dev/vfio/devices/vfio0": {"the node is for root alone (root:root 0600)", "sudo chown $USER /dev/vfio/devices/vfio0", `SUBSYSTEM=="vfio-dev", KERNEL=="vfio[0-9]*", GROUP="vfio", MODE="0660"`},
+		"/dev/iommu":              {"the node is for root alone (root:root 0660)", "sudo chown $USER /dev/iommu", `SUBSYSTEM=="misc", KERNEL=="iommu", GROUP="vfio", MODE="0660"`},
+		"/dev/vfio/vfio":          {"the node is for root alone (root:root 0600)", "sudo chown $USER /dev/vfio/vfio", `KERNEL=="vfio", SUBSYSTEM=="misc", MODE="0666"`},
+		"/dev/vfio/7": {
+			"the node belongs to root alone unless a udev rule or an administrator changed that",
+			"sudo chown $USER /dev/vfio/7", `SUBSYSTEM=="vfio", KERNEL=="[0-9]*", GROUP="vfio", MODE="0660"`,
+		},
+	} {
+		assert.Equal(t, want, h.WhyDenied(node), node)
+	}
+	assert.Equal(t, `run as root, or: sudo chown $USER /dev/iommu, or a udev rule: SUBSYSTEM=="misc", KERNEL=="iommu", GROUP="vfio", MODE="0660"`, h.WhyDenied("/dev/iommu").Remedy())
+	assert.Equal(t, "sudo usermod -aG kvm $USER, and log in again", h.WhyDenied("/dev/vfio/4").Remedy())
+}
+
+func TestAccess(t *testing.T) {
+	h := New("/")
+	require.NoError(t, h.Access("/dev/null"))
+	require.ErrorIs(t, h.Access("/dev/nonexistent"), fs.ErrNotExist)
+}
+
+func TestDeviceNodes(t *testing.T) {
+	tr := newTree(t)
+	assert.Empty(t, tr.host().DeviceNodes())
+	for _, node := range []string{"/dev/vfio/vfio", "/dev/vfio/3", "/dev/vfio/noiommu-1", "/dev/vfio/devices/vfio0"} {
+		tr.file(node, "")
+	}
+	assert.Equal(t, []string{"/dev/vfio/3", "/dev/vfio/noiommu-1", "/dev/vfio/devices/vfio0"}, tr.host().DeviceNodes())
+}

@@ -17,7 +17,11 @@ import "io/fs"
 //	/sys/devices/system/cpu/online, /sys/devices/system/node/nodeN/cpulist, /proc/self/cgroup and the cpuset it names
 //	/sys/class/block, /sys/class/net, /sys/class/nvme, /sys/class/nvme-subsystem (links, and dev, flags and holders
 //	    below them), /sys/fs/btrfs, /sys/class/tty/console/active and the links beside it, /proc/self/mountinfo, /proc/swaps
-//	/proc/PID/comm and the links /proc/PID/fd/N
+//	/proc/PID/comm, the links /proc/PID/fd/N, /proc/PID/task/N/status, /proc/self/limits and /proc/self/status
+//	/etc/os-release, /etc/passwd, /etc/group, /proc/cmdline, /proc/cpuinfo, /proc/sys/kernel/osrelease, the names in /sys/firmware/acpi/tables,
+//	    the table DMAR, /sys/class/iommu, /sys/kernel/irq/N/chip_name, /sys/devices/system/cpu/isolated
+//	/sys/module/MODULE/initstate, /lib/modules/RELEASE/{modules.builtin,modules.dep}, allow_unsafe_interrupts of two modules
+//	power/runtime_status, power/control, enable and msi_bus of a device
 //	what Host.Snapshot reads beside: see snapshotAttributes and snapshotHost, msi_irqs below the device, /sys/class/iommu,
 //	    /sys/class/net/NAME/address and /proc/sys/kernel/hostname
 //
@@ -35,6 +39,9 @@ type OS interface {
 	Readlink(name string) (string, error)
 	// Exists tells whether name, after following links, is there.
 	Exists(name string) bool
+	// Access tells whether this process may open name for reading and writing, by faccessat(2): nil, or why not. It opens
+	// nothing.
+	Access(name string) error
 	// SaveFile replaces or creates a regular file in one step that a crash cannot split, making directories as needed.
 	SaveFile(name string, data []byte, perm fs.FileMode) error
 	// RemoveFile removes a regular file.

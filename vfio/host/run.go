@@ -245,6 +245,23 @@ func (p *Plan) explain(s Step, err error) (cause, remedy string) {
 // those that have any VFIO device (one that was opened through its group does not tell which), as "1234 (name)". Without
 // root, only one's own processes can be looked into.
 func (h *Host) Holders(group int) []string {
+	exact, possible := h.HolderProcesses(group)
+	var names []string
+	for _, p := range exact {
+		names = append(names, p.String())
+	}
+	if len(names) > 0 {
+		return names
+	}
+	for _, p := range possible {
+		names = append(names, "possibly "+p.String())
+	}
+	return names
+}
+
+// HolderProcesses returns the processes that have an IOMMU group's node or the node of a device of it open, and those others
+// that have any VFIO device.
+func (h *Host) HolderProcesses(group int) (exact, possible []Process) {
 	id := strconv.Itoa(group)
 	nodes := []string{"/dev/vfio/" + id, "/dev/vfio/noiommu-" + id}
 	// No more than the names is read of the members: while one of them is being unbound, which is when this is asked, Linux
@@ -259,7 +276,6 @@ func (h *Host) Holders(group int) []string {
 			nodes = append(nodes, node)
 		}
 	}
-	var exact, some []string
 	for _, p := range h.processes() {
 		dir := fmt.Sprintf("/proc/%d/fd", p.ID)
 		names, _ := h.os.ReadDir(dir)
@@ -270,15 +286,12 @@ func (h *Host) Holders(group int) []string {
 			hasDevice = hasDevice || target == "anon_inode:[vfio-device]" || strings.HasPrefix(target, deviceNodesDir)
 		}
 		if hasGroup {
-			exact = append(exact, p.String())
+			exact = append(exact, p)
 		} else if hasDevice {
-			some = append(some, "possibly "+p.String())
+			possible = append(possible, p)
 		}
 	}
-	if len(exact) > 0 {
-		return exact
-	}
-	return some
+	return exact, possible
 }
 
 // driverName names a driver in a sentence.

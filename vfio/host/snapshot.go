@@ -80,7 +80,7 @@ func (h *Host) Snapshot(a pci.Address) (*Snapshot, error) {
 	for _, name := range t.names("/sys/class/iommu") {
 		t.entries["/sys/class/iommu/"+name] = entry{}
 	}
-	for _, name := range []string{iommufdNode, "/dev/vfio/vfio"} {
+	for _, name := range []string{IOMMUFDNode, ContainerNode} {
 		t.node(name)
 	}
 	functions := []pci.Address{a}

@@ -105,6 +105,11 @@ func (s *snapshotOS) Permissions(name string) (Permissions, error) {
 	return Permissions{}, &fs.PathError{Op: "stat", Path: name, Err: unix.ENOSYS}
 }
 
+// Access is a matter of who asks, which a snapshot does not know.
+func (s *snapshotOS) Access(name string) error {
+	return &fs.PathError{Op: "access", Path: name, Err: unix.ENOSYS}
+}
+
 func readOnly(op, name string) error { return &fs.PathError{Op: op, Path: name, Err: unix.EROFS} }
 
 func (s *snapshotOS) SetThreadAffinity(CPUSet) error { return unix.ENOSYS }

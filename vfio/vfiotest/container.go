@@ -123,7 +123,7 @@ func (k *Kernel) Open(path string) (int, error) {
 		return -1, err
 	}
 	switch {
-	case path == "/dev/vfio/vfio":
+	case path == "/dev/vfio/vfio" && k.loaded("vfio_pci"):
 		return k.install("vfio", &container{space: addressSpace{kernel: k}})
 	case path == "/dev/iommu" && k.iommufd:
 		return k.install("iommu", &iommufdFile{kernel: k, objects: map[uint32]any{}})
@@ -259,6 +259,8 @@ func (c *container) checkExtension(extension int) (int, error) {
 		}
 	case extension == uapi.NoIOMMU && len(c.groups) == 0 && k.noIOMMU:
 		return 1, nil
+	case !k.loaded("vfio_iommu_type1"):
+		return 0, nil
 	case extension == uapi.Type1IOMMU, extension == uapi.Type1v2IOMMU, extension == extensionUnmapAll,
 		extension == extensionNesting && k.version == V6_1, extension == extensionUpdateVaddr && c.iommu != 0:
 		return 1, nil

@@ -61,7 +61,7 @@ var designs = map[string]design{
 
 // boot makes the machine as it is after boot.
 func (k *Kernel) boot() {
-	k.drivers = newDrivers()
+	k.drivers = slices.DeleteFunc(newDrivers(), func(d *driver) bool { return !k.loaded(d.module) })
 	if k.snapshot != nil {
 		k.bootSnapshot()
 		return

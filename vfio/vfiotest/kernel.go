@@ -104,7 +104,10 @@ type Kernel struct {
 	iommufd          bool
 	hasNoIOMMU       bool
 	nodeErrno        unix.Errno
-	snapshot         *snapshot // what the machine is made of; nil for its own devices
+	snapshot         *snapshot      // what the machine is made of; nil for its own devices
+	arguments        []string       // of the kernel, beside its own
+	unloaded         []string       // modules
+	processes        map[int]string // names of those that are shown beside this one
 
 	host *host.Host
 	cpus host.CPUSet
@@ -148,6 +151,7 @@ func newKernel(s *snapshot, opts []Option) *Kernel {
 		cpus:         processCPUs(),
 		files:        map[int]file{},
 		irqs:         map[int]*irq{},
+		processes:    map[int]string{},
 		saved:        map[string][]byte{},
 		owners:       map[string]uint32{},
 	}

@@ -40,13 +40,17 @@ func (k *Kernel) root() node {
 			nodes["iommu"] = node{}
 		}
 		entries["dev"] = directory(nodes)
+		entries["etc"] = node{dir: k.etcDir}
 		return entries
 	}}
 }
 
 // nodeDir is /dev/vfio.
 func (k *Kernel) nodeDir() map[string]node {
-	entries := map[string]node{"vfio": {}}
+	entries := map[string]node{}
+	if k.loaded("vfio_pci") { // the module vfio comes and goes with it
+		entries["vfio"] = node{}
+	}
 	for _, g := range k.groups {
 		if g.hasNode() {
 			entries[g.nodeName()] = node{}
@@ -85,13 +89,26 @@ func (k *Kernel) charDir() map[string]node {
 }
 
 func (k *Kernel) sysDir() map[string]node {
+	return map[string]node{
+		"bus":      directory(map[string]node{"pci": {dir: k.busDir}}),
+		"class":    {dir: k.classDir},
+		"dev":      directory(map[string]node{"char": {dir: k.charDir}}),
+		"devices":  {dir: k.devicesDir},
+		"firmware": directory(map[string]node{"acpi": directory(map[string]node{"tables": directory(map[string]node{"DMAR": {}, "FACP": {}})})}),
+		"kernel":   {dir: k.kernelDir},
+		"module":   {dir: k.moduleDir},
+	}
+}
+
+// moduleDir is /sys/module.
+func (k *Kernel) moduleDir() map[string]node {
 	unsafeInterrupts := "N\n"
 	if k.unsafeInterrupts {
 		unsafeInterrupts = "Y\n"
 	}
 	modules := map[string]node{
-		"e1000": directory(nil), "e1000e": directory(nil), "pci_stub": directory(nil), "vfio": {dir: k.vfioModule}, "vfio_pci": directory(nil),
-		"vfio_iommu_type1": directory(map[string]node{
+		"e1000": k.module(nil), "e1000e": k.module(nil), "pci_stub": k.module(nil), "vfio": k.module(k.vfioModule()), "vfio_pci": k.module(nil),
+		"vfio_iommu_type1": k.module(map[string]node{
 			"parameters": directory(map[string]node{
 				"allow_unsafe_interrupts": text(unsafeInterrupts),
 				"dma_entry_limit":         {read: func() string { return strconv.Itoa(k.mappingLimit) + "\n" }, write: k.writeMappingLimit},
@@ -100,17 +117,13 @@ func (k *Kernel) sysDir() map[string]node {
 	}
 	for _, d := range k.drivers {
 		if d.foreign {
-			modules[d.module] = directory(nil)
+			modules[d.module] = k.module(nil)
 		}
 	}
-	return map[string]node{
-		"bus":     directory(map[string]node{"pci": {dir: k.busDir}}),
-		"class":   {dir: k.classDir},
-		"dev":     directory(map[string]node{"char": {dir: k.charDir}}),
-		"devices": {dir: k.devicesDir},
-		"kernel":  {dir: k.kernelDir},
-		"module":  directory(modules),
+	for _, name := range k.unloaded {
+		delete(modules, name)
 	}
+	return modules
 }
 
 // vfioModule is /sys/module/vfio.
@@ -209,7 +222,9 @@ func (k *Kernel) classDir() map[string]node {
 func (k *Kernel) devicesDir() map[string]node {
 	online := text(k.cpus.List() + "\n")
 	entries := map[string]node{
-		"system": directory(map[string]node{"cpu": directory(map[string]node{"online": online, "possible": online, "present": online})}),
+		"system": directory(map[string]node{"cpu": directory(map[string]node{
+			"online": online, "possible": online, "present": online, "isolated": text("\n"),
+		})}),
 	}
 	for _, f := range k.functions {
 		if f.behind == nil {
@@ -318,6 +333,8 @@ func (f *function) dir() map[string]node {
 	entries["numa_node"] = text(f.numaNode + "\n")
 	entries["local_cpulist"] = node{read: func() string { return k.cpus.List() + "\n" }}
 	entries["power_state"] = node{read: func() string { return f.powerState() + "\n" }}
+	entries["power"] = directory(map[string]node{"runtime_status": {read: f.runtimeStatus}, "control": text("auto\n")})
+	entries["msi_bus"] = text("1\n")
 	entries["modalias"] = node{read: f.modalias}
 	entries["driver_override"] = node{read: f.readOverride, write: f.writeOverride}
 	entries["remove"] = node{write: func(string) error { return k.remove(f) }}
@@ -404,6 +421,14 @@ func (f *function) powerState() string {
 	return "D0"
 }
 
+// runtimeStatus is the attribute power/runtime_status.
+func (f *function) runtimeStatus() string {
+	if f.driver != nil && f.driver.vfio && f.device == nil || f.asleep() {
+		return "suspended\n"
+	}
+	return "active\n"
+}
+
 // resources is the attribute resource: start, end and flags (IORESOURCE_*) of each BAR.
 func (f *function) resources() string {
 	const (
@@ -459,13 +484,17 @@ func (f *function) writeOverride(s string) error {
 
 // procDir is /proc.
 func (k *Kernel) procDir() map[string]node {
-	return map[string]node{
-		"interrupts": {read: k.interruptTable},
-		"irq":        {dir: k.irqDir},
-		"sys":        directory(map[string]node{"kernel": directory(map[string]node{"osrelease": text(k.release() + "\n")})}),
-		"swaps":      text("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"),
-		"self":       directory(map[string]node{"mountinfo": text(""), "cgroup": text("0::/\n")}),
-	}
+	entries := k.processDirs()
+	entries["cmdline"] = node{read: k.commandLine}
+	entries["cpuinfo"] = text("processor\t: 0\nvendor_id\t: GenuineIntel\n")
+	entries["interrupts"] = node{read: k.interruptTable}
+	entries["irq"] = node{dir: k.irqDir}
+	entries["swaps"] = text("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")
+	entries["sys"] = directory(map[string]node{"kernel": directory(map[string]node{"osrelease": text(k.release() + "\n")})})
+	entries["self"] = directory(map[string]node{
+		"mountinfo": text(""), "cgroup": text("0::/\n"), "limits": {read: k.limits}, "status": {read: k.selfStatus},
+	})
+	return entries
 }
 
 // release is what the kernel is called.

@@ -117,7 +117,7 @@ A device on the bench:              irqbridge list
 	}
 	root.AddCommand(a.listCommand(), a.showCommand(), a.snapshotCommand(), a.resourcesCommand(), a.mapCommand(), a.bindCommand(), a.unbindCommand(),
 		a.connectCommand(), a.triggerCommand(), a.maskCommand(), a.unmaskCommand(), a.resetCommand(),
-		a.selftestCommand(),
+		a.selftestCommand(), a.doctorCommand(),
 		a.regsCommand(),
 		a.replayCommand(), a.reportCommand(),
 		a.cdiCommand(), a.profileCommand(), a.demoCommand(), a.completionCommand(), a.versionCommand())

@@ -20,6 +20,7 @@ import (
 const asProgram = "IRQBRIDGE_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
+	asChild()
 	if os.Getenv(asProgram) == "" {
 		os.Exit(m.Run())
 	}

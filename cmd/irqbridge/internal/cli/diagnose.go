@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 
+	"github.com/irqbridge/irqbridge/cmd/irqbridge/internal/diagnosis"
 	"github.com/irqbridge/irqbridge/pci"
 )
 
@@ -14,6 +15,7 @@ type problem struct {
 
 // evidence is what can be read about an interrupt that was raised and not serviced.
 type evidence struct {
+	address  pci.Address
 	kind     pci.Kind
 	message  int
 	loopback bool
@@ -53,7 +55,7 @@ func (s *session) diagnoseRow(r *row) *problem {
 		return nil
 	}
 	e := evidence{
-		kind: s.resources.Kind, message: r.message.Index, loopback: s.board == nil, stuck: s.stuck,
+		address: s.device.Address(), kind: s.resources.Kind, message: r.message.Index, loopback: s.board == nil, stuck: s.stuck,
 		raised: r.raised, calls: r.routine.calls.Load(), claimed: r.routine.claimed.Load(),
 	}
 	for _, n := range r.delivered {
@@ -80,6 +82,7 @@ func (e *evidence) explain() (cause, next string) {
 	if hardware == nil {
 		hardware = &pci.Function{Command: pci.CommandMemory | pci.CommandBusMaster}
 	}
+	memory, messages := diagnosis.Memory(e.address, hardware), e.messages(hardware)
 	switch {
 	case e.loopback && e.stuck:
 		return "the device holds its line asserted, so that it cannot be told from the kernel's trigger",
@@ -90,9 +93,8 @@ func (e *evidence) explain() (cause, next string) {
 	case e.fault != nil:
 		return "the service routine could not read the device: " + e.fault.Error(),
 			"check BAR and offset of " + e.register + " in the profile, power and memory decoding"
-	case hardware.Command&pci.CommandMemory == 0:
-		return "memory decoding is off, so register writes do not reach the device",
-			"find who switched it off"
+	case memory.Status == diagnosis.Failure:
+		return memory.Cause, memory.Next
 	case e.stuck && e.claimed > 0:
 		return fmt.Sprintf("the line is still asserted after service, so that the kernel signals without end (%s, %s)",
 				plural(int(e.calls), "call"), status),
@@ -107,21 +109,8 @@ func (e *evidence) explain() (cause, next string) {
 	case e.arrived > 0 && e.calls == 0:
 		return fmt.Sprintf("the host counted %d deliveries, but the service routine never ran: its thread gets no CPU", e.arrived),
 			"choose other CPUs with --cpus"
-	case message && hardware.Command&pci.CommandBusMaster == 0:
-		return "bus mastering is off, so the device's messages are lost without a trace",
-			"find who switched it off"
-	case e.kind == pci.KindMSI && hardware.MSI != nil && !hardware.MSI.Enabled:
-		return "MSI is off in the device's capability",
-			"find who switched it off, or reset the device"
-	case e.kind == pci.KindMSI && hardware.MSI != nil && hardware.MSI.Mask&(1<<e.message) != 0:
-		return "the message is masked in the MSI capability",
-			"find who masked it"
-	case e.kind == pci.KindMSIX && hardware.MSIX != nil && !hardware.MSIX.Enabled:
-		return "MSI-X is off in the device's capability",
-			"find who switched it off, or reset the device"
-	case e.kind == pci.KindMSIX && hardware.MSIX != nil && hardware.MSIX.FunctionMask:
-		return "all messages are masked in the MSI-X capability",
-			"find who masked them"
+	case message && messages.Status == diagnosis.Failure:
+		return messages.Cause, messages.Next
 	case e.readErr != nil:
 		return "the status register cannot be read: " + e.readErr.Error(),
 			"check BAR and offset of " + e.register + " in the profile"
@@ -135,4 +124,17 @@ func (e *evidence) explain() (cause, next string) {
 		return fmt.Sprintf("the device reports the interrupt (%s), but it did not arrive: it is masked in the device, or routed elsewhere", status),
 			"check the enable steps in the profile"
 	}
+}
+
+// messages judges what in the device's configuration space may keep a message from being sent.
+func (e *evidence) messages(hardware *pci.Function) diagnosis.Check {
+	for _, c := range []diagnosis.Check{
+		diagnosis.Enabled(e.address, hardware, e.kind), diagnosis.BusMaster(e.address, hardware),
+		diagnosis.Masked(e.address, hardware, e.kind, []int{e.message}),
+	} {
+		if c.Status == diagnosis.Failure {
+			return c
+		}
+	}
+	return diagnosis.Check{}
 }

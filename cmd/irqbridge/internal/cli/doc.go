@@ -10,7 +10,8 @@
 //	4  not possible on this host or with this device
 //
 // Data goes to standard output, everything else to standard error. Each problem is one line that says what failed on
-// which device and why, and where there is one a second line, "next: …", with what to type. The output has no colours.
+// which device and why, and where there is one a second line, "next: …", with what to type. Only doctor has colours, and only on a
+// terminal without $NO_COLOR.
 //
 // The verbs that read take --json and then print one object with "schema": 1. Its keys stay; the text for people is
 // free to change. In it hexadecimal values are strings ("0x8086"), sets of CPUs are strings in the kernel's list format

@@ -237,6 +237,7 @@ func TestWithoutIOMMU(t *testing.T) {
 		r := irqbridge(t, m, "show", m.EDU.String())
 		assert.Zero(t, r.code)
 		assert.Contains(t, r.stdout, "in no group: VFIO cannot take the device")
+		leads(t, m, m.EDU, "iommu", "fail", "there is no IOMMU: ", "intel_iommu=on")
 	}
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
 		if m.Real {

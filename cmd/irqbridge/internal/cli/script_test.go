@@ -22,7 +22,8 @@ import (
 //
 // Commands: "irqbridge VERB…" has to succeed; "exits N VERB…" has to exit with N; "<FILE" among the arguments is
 // standard input. "machine OPTION…" replaces the script's machine: no-iommu, unsafe-no-iommu (VFIO's mode without one is on), iommufd, no-remapping, no-intx-mask, no-permission, unprivileged
-// (64 bytes of configuration space), vectors=N, fail=METHOD:ERRNO:N. The machine is seen to have CPUs 0 and 1; $CPU is
+// (64 bytes of configuration space), vectors=N, fail=METHOD:ERRNO:N, booted=ARGUMENT, without-module=NAME, memlock=BYTES,
+// irqbalance (it runs), unsafe-interrupts (they are allowed), more (devices). The machine is seen to have CPUs 0 and 1; $CPU is
 // one that this process can really use. Names are those of testdata/pci.ids, or of the file $PCI_IDS.
 func TestScripts(t *testing.T) {
 	if os.Getenv("IRQBRIDGE_VM") != "" {
@@ -93,6 +94,22 @@ func (s *scripted) boot(options []string) error {
 				return err
 			}
 			list = append(list, vfiotest.VectorLimit(n))
+		case "booted":
+			list = append(list, vfiotest.BootedWith(value))
+		case "without-module":
+			list = append(list, vfiotest.WithoutModule(value))
+		case "memlock":
+			n, err := strconv.ParseUint(value, 10, 64)
+			if err != nil {
+				return err
+			}
+			list = append(list, vfiotest.MemlockLimit(n))
+		case "irqbalance":
+			list = append(list, vfiotest.WithProcess(712, "irqbalance"))
+		case "unsafe-interrupts":
+			list = append(list, vfiotest.UnsafeInterrupts())
+		case "more":
+			list = append(list, vfiotest.MoreDevices())
 		case "fail":
 			f := strings.Split(value, ":")
 			nth, err := strconv.Atoi(f[2])
