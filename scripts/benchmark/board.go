@@ -36,15 +36,16 @@ type board struct {
 	kind        pci.Kind
 	enable      []write
 	raise       write
+	status      write // register and mask: it has interrupted, and not been acknowledged
 	acknowledge write
 }
 
 var boards = []*board{
-	{name: "edu", kind: pci.KindMSI, enable: []write{{0x64, 0xffffffff}}, raise: write{0x60, 1}, acknowledge: write{0x64, 1}},
+	{name: "edu", kind: pci.KindMSI, enable: []write{{0x64, 0xffffffff}}, raise: write{0x60, 1}, status: write{0x24, 1}, acknowledge: write{0x64, 1}},
 	{
 		name: "e1000e", kind: pci.KindMSIX,
 		enable: []write{{0xc0, 0xffffffff}, {0xe4, 0x000cba98}, {0xd0, 0x100000}}, // ICR, IVAR, IMS
-		raise:  write{0xc8, 0x100000}, acknowledge: write{0xc0, 0x100000},
+		raise:  write{0xc8, 0x100000}, status: write{0xc8, 0x100000}, acknowledge: write{0xc0, 0x100000},
 	},
 }
 
@@ -136,17 +137,30 @@ func (in *interrupter) connect(dev *vfio.Device) (i *connect.Interrupt, err erro
 	if err != nil {
 		return nil, err
 	}
-	shared, acknowledge := &in.shared[0], in.board.acknowledge
+	shared := &in.shared[0]
 	p.PhysicalDeviceObject = dev
 	p.InterruptObject = &i
 	p.ServiceRoutine = func(*connect.Interrupt, any) bool {
 		called(shared, 0)
-		if err := in.registers.Write32(acknowledge.register, acknowledge.value); err != nil {
-			in.failed = err
-		}
-		return true
+		return in.acknowledge()
 	}
 	return i, connect.Connect(&p)
+}
+
+// acknowledge tells whether the device has interrupted, and then has the clock of the callback where the writer looks.
+func (in *interrupter) acknowledge() bool {
+	v, err := in.registers.Read32(in.board.status.register)
+	if err == nil && v&in.board.status.value == 0 {
+		return false
+	}
+	if err == nil {
+		err = in.registers.Write32(in.board.acknowledge.register, in.board.acknowledge.value)
+	}
+	if err != nil {
+		in.failed = err
+	}
+	store(&in.shared[sharedSignals], load(&in.shared[sharedLast]))
+	return true
 }
 
 // measure makes the device interrupt again and again, each time when the interrupt before was served.
@@ -155,23 +169,23 @@ func (in *interrupter) measure() (samples []float64, lost int, err error) {
 	if err := host.New("/").PinThread(host.CPUSetOf(in.writer)); err != nil {
 		return nil, 0, err
 	}
-	calls, raise := &in.shared[0], in.board.raise
+	claimed, raise := &in.shared[sharedSignals], in.board.raise
 	latencies := make([]uint64, 0, in.count)
 	begin, beginTicks := time.Now(), clock()
 	for range in.count {
-		before := load(calls)
+		before := load(claimed)
 		t := clock()
 		if err := in.registers.Write32(raise.register, raise.value); err != nil {
 			return nil, 0, err
 		}
-		for wait := 0; wait == 0 || load(calls) == before && wait < 3000; wait++ {
+		for wait := 0; wait == 0 || load(claimed) == before && wait < 3000; wait++ {
 			_ = unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
 		}
-		if load(calls) == before {
+		if load(claimed) == before {
 			lost++
 			continue
 		}
-		latencies = append(latencies, load(&in.shared[sharedLog+8*(before%logSize)])-t)
+		latencies = append(latencies, load(claimed)-t)
 	}
 	nsPerTick := float64(time.Since(begin)) / float64(clock()-beginTicks)
 	for _, l := range latencies {
@@ -192,6 +206,9 @@ func openIn(args []string, stdout io.Writer) error {
 		return err
 	}
 	defer func() { _ = dev.Close() }() // the process ends
+	if in.registers, err = dev.BAR(0); err != nil {
+		return err
+	}
 	opened := time.Since(begin)
 	i, err := in.connect(dev)
 	if err != nil {

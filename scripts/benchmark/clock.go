@@ -2,11 +2,13 @@ package main
 
 // The offsets in the memory shared with the device, as c/bench.h has them.
 const (
-	sharedThread = 128
-	sharedLog    = 20480
-	sharedSize   = sharedLog + 8*logSize
-	logSize      = 65536
-	maxVectors   = 2048
+	sharedSignals = 64
+	sharedThread  = 128
+	sharedLast    = 4096
+	sharedLog     = sharedLast + 8*maxVectors
+	sharedSize    = sharedLog + 8*logSize
+	logSize       = 65536
+	maxVectors    = 2048
 )
 
 // called is the callback of every receiver in Go: it stores the processor's clock, which it reads first, for a vector,

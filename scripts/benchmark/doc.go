@@ -49,8 +49,8 @@
 // program and a driver in C (c/vm.c) run in the virtual machine of scripts/vm, and have its edu (MSI) and e1000e (MSI-X) interrupt
 // by a register: from before the register's write to the beginning of the service routine. And opening the e1000e is
 // held beside libvfio, the library of the kernel's own VFIO tests, whose test prints how long it took to set a device up: that
-// maps the BARs and asks for the interrupts, in a container that is there already, and arms none. irqbridge's times are that of vfio.Open, which
-// makes the container, and that until connect.Connect has armed the first interrupt. All of this is emulated, so that an instruction
+// maps the BARs and asks for the interrupts, in a container that is there already, and arms none. irqbridge's times, and those of the driver in
+// C, begin before the container: until BAR 0 is mapped, and until an interrupt is armed, by connect.Connect and by one call. All of this is emulated, so that an instruction
 // costs ten times as much as on a processor, and a wake-up does not: the ratios say what the way to the routine takes in instructions,
 // and nothing of hardware.
 package main

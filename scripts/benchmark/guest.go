@@ -41,9 +41,11 @@ const (
 // The variants in the guest.
 var (
 	cVFIO        = variant{name: "C over VFIO"}
+	cOpening     = variant{name: "C over VFIO, open"}
+	cArming      = variant{name: "C over VFIO, interrupt armed"}
 	libvfioInit  = variant{name: "libvfio's init test"}
-	opening      = variant{name: "irqbridge: vfio.Open"}
-	arming       = variant{name: "irqbridge: to the first interrupt armed"}
+	opening      = variant{name: "irqbridge, open"}
+	arming       = variant{name: "irqbridge, interrupt armed"}
 	guestDevices = map[string]pci.Address{"edu": {Device: 4}, "e1000e": {Device: 5}}
 )
 
@@ -116,19 +118,24 @@ func guestTasks(self, peers string) []task {
 				interrupts(block.name, self, "interrupt"))
 		}
 	}
-	address := guestDevices["e1000e"].String()
-	return append(tasks,
-		task{"open", func() (map[string][]float64, error) {
-			ns, err := libvfioTime(filepath.Join(peers, "vfio_pci_device_init_perf_test"), address)
-			return map[string][]float64{libvfioInit.name: {ns}}, err
-		}, []string{libvfioInit.name}},
-		task{"open", func() (map[string][]float64, error) {
-			r, err := guestCounts([]string{self, "open", "e1000e", address, "0", "1", strconv.Itoa(fifo), "0"})
+	const opened = "e1000e"
+	args := []string{opened, guestDevices[opened].String(), "0", "1", strconv.Itoa(fifo), "0"}
+	opens := func(open, armed variant, command ...string) task {
+		return task{"open", func() (map[string][]float64, error) {
+			r, err := guestCounts(append(command, args...))
 			if err != nil {
 				return nil, err
 			}
-			return map[string][]float64{opening.name: {r.counts["opened"]}, arming.name: {r.counts["armed"]}}, nil
-		}, []string{opening.name, arming.name}})
+			return map[string][]float64{open.name: {r.counts["opened"]}, armed.name: {r.counts["armed"]}}, nil
+		}, []string{open.name, armed.name}}
+	}
+	return append(tasks,
+		opens(cOpening, cArming, filepath.Join(peers, "vm")),
+		opens(opening, arming, self, "open"),
+		task{"open", func() (map[string][]float64, error) {
+			ns, err := libvfioTime(filepath.Join(peers, "vfio_pci_device_init_perf_test"), guestDevices[opened].String())
+			return map[string][]float64{libvfioInit.name: {ns}}, err
+		}, []string{libvfioInit.name}})
 }
 
 // guestRun runs a process that makes its device interrupt. Each has to be served.

@@ -22,7 +22,7 @@ type report struct {
 	Latencies          []latencies                `json:"latencies"`
 	Pauses             []pause                    `json:"stopTheWorld,omitempty"`
 	Measurements       int                        `json:"measurements"`
-	Noisy              int                        `json:"noisyMeasurements"`
+	Noisy              *int                       `json:"noisyMeasurements,omitempty"` // nil where nobody looked
 	Failures           []string                   `json:"failures,omitempty"`
 }
 
@@ -133,7 +133,11 @@ func (r *report) write(w io.Writer) error {
 	if r.Short {
 		kind = "short run"
 	}
-	fmt.Fprintf(&b, "%s\n%s: %d measurements, of which %d began while others ran on the machine\n", r.Machine, kind, r.Measurements, r.Noisy)
+	fmt.Fprintf(&b, "%s\n%s: %d measurements", r.Machine, kind, r.Measurements)
+	if r.Noisy != nil {
+		fmt.Fprintf(&b, ", of which %d began while others ran on the machine", *r.Noisy)
+	}
+	b.WriteByte('\n')
 
 	fmt.Fprint(&b, "\nRatios: median of the rounds, and quartiles\n")
 	table(&b, "RATIO\tOF\tTO\tMEASURE\tMEDIAN\tQUARTILES\tTARGET\t", func(row func(...any)) {

@@ -16,7 +16,7 @@ type findings struct {
 	compared  []comparison                    // those whose scenarios were measured
 	results   map[string]map[string][]*result // nil for a measurement that failed
 	pauses    []pause
-	noisy     int // measurements that began while others ran
+	noisy     *int // measurements that began while others ran; nil where nobody looked
 	total     int
 	failures  []failure
 }
@@ -82,7 +82,7 @@ func (b *bench) measureAll(o *options, progress io.Writer) *findings {
 	if o.pauses {
 		b.pauses(f, progress)
 	}
-	f.noisy = b.gate.noisy
+	f.noisy = &b.gate.noisy
 	return f
 }
 

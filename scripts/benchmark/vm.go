@@ -28,7 +28,7 @@ func vmScenarios(kernel string) []*scenario {
 		add(b.name+"-same-cpu", b.name, "the register's write on the same CPU", "the service routine", cVFIO, block)
 		add(b.name+"-cross-cpu", b.name, "the register's write on another CPU", "the service routine", cVFIO, block)
 	}
-	add("open", "e1000e opened by a new process", "closed", "open", libvfioInit, opening, arming)
+	add("open", "e1000e opened by a new process", "before", "after", libvfioInit, cOpening, cArming, opening, arming)
 	return list
 }
 
@@ -47,7 +47,9 @@ func vmComparisons(kernel string) []comparison {
 	scenario := "vm-" + kernel + "-open"
 	return append(list,
 		comparison{key: "vm_" + kernel + "_open_vs_libvfio", scenario: scenario, measure: p50, of: opening, to: libvfioInit},
-		comparison{key: "vm_" + kernel + "_armed_vs_libvfio", scenario: scenario, measure: p50, of: arming, to: libvfioInit})
+		comparison{key: "vm_" + kernel + "_armed_vs_libvfio", scenario: scenario, measure: p50, of: arming, to: libvfioInit},
+		comparison{key: "vm_" + kernel + "_open_vs_c", scenario: scenario, measure: p50, of: opening, to: cOpening},
+		comparison{key: "vm_" + kernel + "_armed_vs_c", scenario: scenario, measure: p50, of: arming, to: cArming})
 }
 
 // measureVM measures in the virtual machine, with one kernel after the other.
