@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/irqbridge/irqbridge/connect"
 	"github.com/irqbridge/irqbridge/pci"
 	"github.com/irqbridge/irqbridge/vfio"
@@ -163,7 +161,13 @@ func (in *interrupter) acknowledge() bool {
 	return true
 }
 
-// measure makes the device interrupt again and again, each time when the interrupt before was served.
+const (
+	guestGap = 500 * time.Microsecond
+	gaveUp   = 3 * time.Second
+)
+
+// measure makes the device interrupt again and again, each time when the interrupt before was served. The writer never sleeps: in
+// an emulated machine a sleep is dear, and so is the runtime's monitor when it looks after one who sleeps and wakes.
 func (in *interrupter) measure() (samples []float64, lost int, err error) {
 	runtime.LockOSThread() // and never unlocked: the process ends
 	if err := host.New("/").PinThread(host.CPUSetOf(in.writer)); err != nil {
@@ -178,14 +182,16 @@ func (in *interrupter) measure() (samples []float64, lost int, err error) {
 		if err := in.registers.Write32(raise.register, raise.value); err != nil {
 			return nil, 0, err
 		}
-		for wait := 0; wait == 0 || load(claimed) == before && wait < 3000; wait++ {
-			_ = unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
+		sent := time.Now()
+		for load(claimed) == before && time.Since(sent) < gaveUp {
 		}
 		if load(claimed) == before {
 			lost++
 			continue
 		}
 		latencies = append(latencies, load(claimed)-t)
+		for answered := time.Now(); time.Since(answered) < guestGap; {
+		}
 	}
 	nsPerTick := float64(time.Since(begin)) / float64(clock()-beginTicks)
 	for _, l := range latencies {

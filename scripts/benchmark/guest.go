@@ -33,7 +33,6 @@ type finding struct {
 }
 
 const (
-	// A guest's interrupt is made when the one before was served, a millisecond apart.
 	guestInterrupts = 300
 	guestWarmup     = 50
 )

@@ -217,7 +217,7 @@ func (b *bench) measureHere(o *options, progress io.Writer) (*findings, error) {
 	b.priority = fifo
 	b.gate.patience = 5 * time.Second
 	if o.short {
-		b.gate.patience = 200 * time.Millisecond
+		b.gate.patience = 100 * time.Millisecond
 	}
 	if err := build(b.peers); err != nil {
 		return nil, err

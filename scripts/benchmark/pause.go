@@ -27,7 +27,7 @@ type pause struct {
 const (
 	stopping = "/sched/pauses/stopping/gc:seconds"
 	// Each part of a measurement begins with an interrupt, after which the thread keeps its P for a while.
-	pauseParts = 3
+	pauseParts = 2
 	pausePart  = 800 * time.Millisecond
 )
 

@@ -66,12 +66,12 @@ func scenarios() []*scenario {
 	return []*scenario{
 		{
 			name: "same-cpu", title: "one vector, device on the same CPU", mode: "closed", sameCPU: true, vectors: 1,
-			load: "none", procs: 2, gap: gap, samples: 1000, rounds: 20, shortRounds: 8,
+			load: "none", procs: 2, gap: gap, samples: 1000, rounds: 20, shortRounds: 6,
 			variants: []variant{cRead, cEpoll, cEpollET, dpdkEXT, dpdkMSIX, libuv, readInGo, cooperative, block},
 		},
 		{
 			name: "cross-cpu", title: "one vector, device on another CPU", mode: "closed", awake: true, vectors: 1,
-			load: "none", procs: 2, gap: gap, samples: 1000, rounds: 20, shortRounds: 8,
+			load: "none", procs: 2, gap: gap, samples: 1000, rounds: 20, shortRounds: 6,
 			variants: []variant{cRead, cEpollET, cHybrid, cBusy, dpdkEXT, dpdkMSIX, readInGo, block, hybrid, poll},
 		},
 		{
@@ -92,12 +92,12 @@ func scenarios() []*scenario {
 		{
 			name: "busy", title: "4 busy threads beside it on another CPU (Go: GOMAXPROCS 6)", mode: "open", awake: true,
 			vectors: 1, load: "busy", procs: busyThreads + 2, gap: gap, duration: time.Second, rounds: 12, shortRounds: 3,
-			variants: []variant{cRead, cEpollET, dpdkMSIX, readInGo, block, poll},
+			variants: []variant{cRead, dpdkMSIX, readInGo, block, poll},
 		},
 		{
 			name: "gc", title: "garbage collection beside it (Go: GOMAXPROCS 3; C: busy threads)", mode: "open", awake: true,
 			vectors: 1, load: "gc", procs: 3, gap: gap, duration: time.Second, rounds: 12, shortRounds: 3,
-			variants: []variant{cRead, cEpollET, dpdkMSIX, readInGo, block, poll},
+			variants: []variant{cRead, dpdkMSIX, readInGo, block, poll},
 		},
 		flood(1, cRead, cEpollET, dpdkEXT, dpdkMSIX, block),
 		flood(64, cEpollET, dpdkEXT, dpdkMSIX, block),
