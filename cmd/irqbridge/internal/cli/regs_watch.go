@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -158,8 +159,8 @@ func changedWords(t target, old, value uint64) []string {
 		return nil
 	}
 	var words []string
-	for i := len(t.register.Fields) - 1; i >= 0; i-- {
-		if f := t.register.Fields[i]; f.Of(old) != f.Of(value) {
+	for _, f := range slices.Backward(t.register.Fields) {
+		if f.Of(old) != f.Of(value) {
 			words = append(words, fieldWord(f, value))
 		}
 	}

@@ -1,6 +1,7 @@
 package manpage
 
 import (
+	"maps"
 	"fmt"
 	"strings"
 
@@ -21,9 +22,7 @@ var statuses = [...]string{
 func Of(cmd *cobra.Command) map[string]string {
 	all := map[string]string{name(cmd) + ".8": page(cmd)}
 	for _, sub := range verbs(cmd) {
-		for file, text := range Of(sub) {
-			all[file] = text
-		}
+		maps.Copy(all, Of(sub))
 	}
 	return all
 }
