@@ -1,8 +1,8 @@
 package manpage
 
 import (
-	"maps"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/spf13/cobra"
