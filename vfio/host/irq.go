@@ -101,6 +101,29 @@ func (h *Host) IRQCounts(number int) (map[int]uint64, error) {
 	return counts, nil
 }
 
+// IRQCountsOf is IRQCounts of several host IRQs, by their numbers, from one reading of /proc/interrupts. Those that are not there
+// are left out.
+func (h *Host) IRQCountsOf(numbers ...int) (map[int]map[int]uint64, error) {
+	table, err := h.interrupts()
+	if err != nil {
+		return nil, &Error{Subject: "interrupts", Op: "read their counts", Err: err}
+	}
+	all := make(map[int]map[int]uint64, len(numbers))
+	wanted := make(map[string]int, len(numbers))
+	for _, n := range numbers {
+		wanted[strconv.Itoa(n)] = n
+	}
+	for line := range bytes.Lines(table.rows) {
+		label, rest, _ := bytes.Cut(bytes.TrimLeft(line, " "), []byte(":"))
+		if n, ok := wanted[string(label)]; ok {
+			if counts, _, ok := table.counts(string(rest)); ok {
+				all[n] = counts
+			}
+		}
+	}
+	return all, nil
+}
+
 // interrupts reads /proc/interrupts.
 func (h *Host) interrupts() (interruptTable, error) {
 	b, err := h.os.ReadFile("/proc/interrupts")

@@ -160,6 +160,21 @@ func TestIRQCounts(t *testing.T) {
 	}
 }
 
+func TestIRQCountsOf(t *testing.T) {
+	tr := newTree(t)
+	tr.file("/proc/interrupts", interruptsX86)
+	h := tr.host()
+	counts, err := h.IRQCountsOf(20, 27, 2, 30, -1)
+	require.NoError(t, err)
+	assert.Equal(t, map[int]map[int]uint64{20: {0: 3, 1: 1200}, 27: {0: 3, 1: 4}}, counts, "those that are not there are left out")
+	counts, err = h.IRQCountsOf()
+	require.NoError(t, err)
+	assert.Empty(t, counts)
+	_, err = newTree(t).host().IRQCountsOf(20)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	assert.NotContains(t, err.Error(), "-1")
+}
+
 func TestInterruptsWithoutKnownHeader(t *testing.T) {
 	for _, header := range []string{"", "\n", "  CPU0  CPUx\n", "  CPU0  core1\n", "CPU99999\n"} {
 		_, ok := newInterruptTable([]byte(header + interruptsX86[strings.IndexByte(interruptsX86, '\n')+1:])).byAction("vfio-msix[1](0000:00:05.0)")

@@ -246,10 +246,11 @@ func (a *app) onDevice(ctx context.Context, address pci.Address, open []vfio.Opt
 // device. f returns the exit status.
 func (a *app) inSession(ctx context.Context, p *prepared, f func(context.Context, *session) (int, error)) error {
 	return a.onDevice(ctx, p.device.Address, p.open, func(ctx context.Context, device *vfio.Device, cancel context.CancelCauseFunc) (int, error) {
-		s, err := startSession(device, p.policy, p.source, func() { cancel(nil) })
+		s, err := startSession(device, p.policy, p.source, func() { cancel(errSilenced) })
 		if err != nil {
 			return exitFailed, err
 		}
+		s.end = cancel
 		code, err := f(ctx, s)
 		return code, errors.Join(err, s.stop())
 	})

@@ -7,12 +7,15 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/irqbridge/irqbridge/cmd/irqbridge/internal/profile"
+	"github.com/irqbridge/irqbridge/cmd/irqbridge/internal/recording"
 	"github.com/irqbridge/irqbridge/pci"
 	"github.com/irqbridge/irqbridge/vfio/host"
 	"github.com/irqbridge/irqbridge/vfio/vfiotest"
@@ -24,6 +27,9 @@ type connectOptions struct {
 	raise    int
 	duration time.Duration
 	json     bool
+	lines    bool
+	record   string
+	metrics  string
 	dryRun   bool
 	snapshot string
 }
@@ -97,41 +103,182 @@ is one of QEMU's that the program knows, and otherwise read zero, so that it tak
 	f := cmd.Flags()
 	f.IntVar(&o.raise, "raise", 0, "raise each interrupt `N` times")
 	f.DurationVar(&o.duration, "duration", 0, "stop after this time, such as 10s (default: when all is raised, or at Ctrl-C)")
-	f.BoolVar(&o.json, "json", false, "print one JSON object")
 	f.StringVar(&o.snapshot, "snapshot", "", "connect a fake device that is made of a snapshot in `FILE`, on a fake kernel and this machine's CPUs")
+	f.BoolVar(&o.json, "json", false, "print one JSON object at the end")
+	f.BoolVar(&o.lines, "json-lines", false, "print JSON objects while it runs, one a line, as --record writes them")
+	f.StringVar(&o.record, "record", "", "write what happens to `FILE`, once a second and at the end, for irqbridge report")
+	f.StringVar(&o.metrics, "metrics", "", "serve metrics for Prometheus at `ADDRESS`, such as :9100; only this host is served unless the address names one")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be done, and do not open the device")
+	cmd.MarkFlagsMutuallyExclusive("json", "json-lines")
 	return cmd
 }
 
-// connect connects, raises or watches, reports and disconnects.
-func (a *app) connect(ctx context.Context, p *prepared, o connectOptions) error {
-	if o.duration > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, o.duration)
-		defer cancel()
+// connect connects, raises or watches, reports and disconnects. What it needs beside the device comes first: a device is not
+// touched for a run that could not be recorded.
+func (a *app) connect(ctx context.Context, p *prepared, o connectOptions) (err error) {
+	var outs []io.Writer
+	var server *metrics
+	if o.lines {
+		outs = append(outs, a.stdout)
+	}
+	if o.metrics != "" {
+		if server, err = serveMetrics(o.metrics); err != nil {
+			return err
+		}
+		defer server.close()
+	}
+	if o.record != "" {
+		f, err := os.Create(o.record)
+		if err != nil {
+			return &failure{exitFailed, fmt.Errorf("--record: %w", err), ""}
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		outs = append(outs, f)
+	}
+	header := recording.Header{}
+	if len(outs) > 0 {
+		if header, err = a.header(p, o); err != nil {
+			return err
+		}
 	}
 	return a.inSession(ctx, p, func(ctx context.Context, s *session) (int, error) {
-		a.tellBeginning(s, p, o.json)
-		var raiseErr error
-		if o.raise > 0 {
-			raiseErr = s.raise(ctx, s.rows, o.raise, func(r *row, _ time.Duration) { a.progress("message %d: %d of %d", r.message.Index, r.raised, o.raise) })
-		} else {
-			begin := time.Now()
-			a.watch(ctx, s)
-			s.watched = time.Since(begin)
+		a.tellBeginning(s, p, o.json || o.lines)
+		if server != nil {
+			server.session.Store(s)
+			a.note("metrics: %s", server.url())
 		}
-		a.progress("")
+		m, err := a.monitor(s, p, o, header, outs)
+		if err != nil {
+			return exitFailed, err
+		}
+		if o.duration > 0 { // of interrupts, not of opening the device
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, o.duration)
+			defer cancel()
+		}
+		runErr := a.run(ctx, s, m, o)
+		m.pause()
+		s.noteEnd(ctx)
 		observeErr := s.observe()
 		problems := append(s.diagnose(), s.causeProblems()...)
 		stopErr := s.stop()
-		if o.json {
+		switch {
+		case o.json:
 			a.printJSON(s.json())
-		} else {
+		case !o.lines:
 			s.print(a, p.how, o.loopback)
 		}
 		code := a.tellEnd(ctx, s, problems)
-		return code, errors.Join(raiseErr, observeErr, stopErr)
+		recordErr := m.finish(code, problemText(problems))
+		return code, errors.Join(runErr, observeErr, stopErr, recordErr)
 	})
+}
+
+// monitor begins to look at the session: for the terminal, and for the recordings.
+func (a *app) monitor(s *session, p *prepared, o connectOptions, h recording.Header, outs []io.Writer) (*monitor, error) {
+	var live *liveTable
+	if !o.json && !o.lines {
+		live = liveTableOn(a.stdout, fmt.Sprintf("%v  %s  %s  backend %v", s.device.Address(), interruptsOf(s.resources.Kind, len(s.rows)), p.how, s.device.Backend()))
+	}
+	if len(outs) > 0 {
+		if err := s.describe(&h); err != nil {
+			return nil, err
+		}
+	}
+	h.Time = time.Now()
+	return s.startMonitor(h, outs, live)
+}
+
+// run raises what is to be raised, or watches what arrives, until the end.
+func (a *app) run(ctx context.Context, s *session, m *monitor, o connectOptions) error {
+	triggers := make(chan struct{}, 1)
+	if m.live != nil {
+		if k := openKeyboard(a.stdin); k != nil {
+			defer k.close()
+			reading, stop := context.WithCancel(ctx)
+			var reader sync.WaitGroup
+			defer reader.Wait()
+			defer stop()
+			defer s.unmask()
+			m.live.keys.Store(new("q ends" + when(o.raise == 0 && s.canRaise(), ", t triggers each once") +
+				when(o.raise == 0 && s.resources.Kind == pci.KindINTx, ", m masks the line and unmasks it")))
+			reader.Go(func() {
+				k.read(reading, func(key byte) { m.live.answer.Store(new(s.press(key, o.raise > 0, triggers))) })
+			})
+		}
+	}
+	progress := a.progress
+	if m.live != nil {
+		progress = func(string, ...any) {}
+	}
+	defer progress("")
+	if o.raise > 0 {
+		return s.raise(ctx, s.rows, o.raise, func(r *row, _ time.Duration) {
+			progress("message %d: %d of %d", r.message.Index, r.raised.Load(), o.raise)
+		})
+	}
+	begin := time.Now()
+	defer func() { s.watched = time.Since(begin) }()
+	return s.watch(ctx, triggers, progress)
+}
+
+// canRaise tells whether any of the interrupts can be raised.
+func (s *session) canRaise() bool {
+	return slices.ContainsFunc(s.rows, func(r *row) bool { return r.trigger != nil })
+}
+
+// press does what a key says, and answers.
+func (s *session) press(key byte, raising bool, triggers chan<- struct{}) string {
+	switch {
+	case key == 'q':
+		s.end(context.Canceled)
+		return "ending"
+	case key == 'm' && !raising:
+		return s.toggle()
+	case key == 't' && !raising && !s.canRaise():
+		return "nothing says how to raise an interrupt: give a profile, or --loopback"
+	case key == 't' && !raising && s.inactive.Load():
+		return "the line is masked"
+	case key == 't' && !raising:
+		select {
+		case triggers <- struct{}{}:
+			return "triggered"
+		default:
+			return "a moment: the last one is under way"
+		}
+	}
+	return ""
+}
+
+// watch waits for the end, raises each interrupt once for each trigger, and tells that something happens.
+func (s *session) watch(ctx context.Context, triggers <-chan struct{}, progress func(string, ...any)) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		var calls uint64
+		for _, n := range s.calls() {
+			calls += n
+		}
+		progress("%d calls of service routines; Ctrl-C ends", calls)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-triggers:
+			if err := s.raise(ctx, s.rows, 1, func(*row, time.Duration) {}); err != nil {
+				return err
+			}
+		case <-tick.C:
+		}
+	}
+}
+
+// problemText is what went wrong, a line each.
+func problemText(problems []problem) string {
+	var lines []string
+	for _, p := range problems {
+		lines = append(lines, p.what)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // readProfile finds a profile by the flag's value: one of the program's, or a file; nil when it is "".
@@ -213,22 +360,4 @@ func (a *app) usableCPUs() (host.CPUSet, error) {
 	}
 	allowed, err := a.host.AllowedCPUs()
 	return online.And(allowed), err
-}
-
-// watch waits for the end, and on a terminal shows that something happens.
-func (a *app) watch(ctx context.Context, s *session) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		var calls uint64
-		for _, r := range s.rows {
-			calls += r.routine.calls.Load()
-		}
-		a.progress("%d calls of service routines; Ctrl-C ends", calls)
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
 }

@@ -72,7 +72,7 @@ func (s *session) causeProblems() []problem {
 		problems = append(problems, s.rateProblem(what, h.Rate(), r.routine.claimed.Load())...)
 		for _, c := range h.Causes() {
 			problems = append(problems, s.rateProblem(what+", cause "+c.Name, c.Rate, c.Seen)...)
-			if r.serviced == r.raised && c.Seen < c.Raised { // else the message itself is the problem
+			if r.serviced.Load() == r.raised.Load() && c.Seen < c.Raised { // else the message itself is the problem
 				problems = append(problems, problem{
 					fmt.Sprintf("%s, cause %s: raised %s, and seen in the status %d", what, c.Name, plural(int(c.Raised), "time"), c.Seen),
 					"check raise and mask of the cause in the profile, and whether the enable steps let it through",

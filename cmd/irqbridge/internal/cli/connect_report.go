@@ -9,7 +9,6 @@ import (
 
 	"github.com/irqbridge/irqbridge/connect"
 	"github.com/irqbridge/irqbridge/pci"
-	"github.com/irqbridge/irqbridge/vfio"
 )
 
 // connectJSON is the output of connect --json.
@@ -18,6 +17,7 @@ type connectJSON struct {
 	Address    pci.Address     `json:"address"`
 	Backend    string          `json:"backend"` // iommufd, group or no-iommu
 	Kind       string          `json:"kind"`
+	Ended      string          `json:"ended"` // done, interrupt, request, gone or error: why it did
 	Interrupts []connectedJSON `json:"interrupts"`
 }
 
@@ -68,9 +68,9 @@ func (a *app) tellEnd(ctx context.Context, s *session, problems []problem) int {
 		case r.trigger == nil:
 			a.note("%v: message %d was not raised: the profile does not say how", s.device.Address(), r.message.Index)
 			unknown = true
-		case r.serviced < r.wanted:
+		case r.serviced.Load() < r.wanted:
 			failed = true
-			unfinished = unfinished || r.raised < r.wanted
+			unfinished = unfinished || r.raised.Load() < r.wanted
 		}
 		if err := r.interrupt.Err(); err != nil && !errors.Is(err, os.ErrClosed) {
 			a.note("%v", err)
@@ -81,7 +81,7 @@ func (a *app) tellEnd(ctx context.Context, s *session, problems []problem) int {
 		a.note("%v: %s", s.device.Address(), p.what)
 		a.next("%s", p.next)
 	}
-	if a.tellWantedBack(ctx, s.device) {
+	if a.tellEnded(s.device.Address(), s.ended) {
 		failed = true
 	}
 	if ctx.Err() != nil && unfinished {
@@ -97,22 +97,12 @@ func (a *app) tellEnd(ctx context.Context, s *session, problems []problem) int {
 	}
 }
 
-// tellWantedBack says that the host wants the device back, if that is why ctx ended.
-func (a *app) tellWantedBack(ctx context.Context, device *vfio.Device) bool {
-	cause := context.Cause(ctx)
-	if errors.Is(cause, errWantedBack) {
-		a.note("%v: let go: %v", device.Address(), cause)
-		return true
-	}
-	return false
-}
-
 func (s *session) json() connectJSON {
-	j := connectJSON{Schema: schema, Address: s.device.Address(), Backend: s.device.Backend().String(), Kind: s.resources.Kind.String(), Interrupts: []connectedJSON{}}
+	j := connectJSON{Schema: schema, Address: s.device.Address(), Backend: s.device.Backend().String(), Kind: s.resources.Kind.String(), Ended: s.ended, Interrupts: []connectedJSON{}}
 	for _, r := range s.rows {
 		c := connectedJSON{
 			Message: r.message.Index, Vector: r.parameters.Vector, Irql: r.parameters.Irql, CPUs: r.routine.cpus.List(),
-			EffectiveAffinity: r.effective.List(), Raised: r.raised, Serviced: r.serviced, Calls: r.routine.calls.Load(),
+			EffectiveAffinity: r.effective.List(), Raised: r.raised.Load(), Serviced: r.serviced.Load(), Calls: r.routine.calls.Load(),
 			Claimed: r.routine.claimed.Load(), WrongCPU: r.routine.wrongCPU.Load(), Delivered: countsByCPU(r.delivered),
 		}
 		if h := r.routine.handler; h != nil {
@@ -142,7 +132,7 @@ const loopbackProves = "loopback proves the way from the eventfd to the service 
 func (s *session) printTotals(a *app) {
 	var raised, serviced, wrong, unclaimed uint64
 	for _, r := range s.rows {
-		raised, serviced, wrong = raised+r.raised, serviced+r.serviced, wrong+r.routine.wrongCPU.Load()
+		raised, serviced, wrong = raised+r.raised.Load(), serviced+r.serviced.Load(), wrong+r.routine.wrongCPU.Load()
 		unclaimed += r.routine.calls.Load() - r.routine.claimed.Load()
 	}
 	if raised > 0 {
@@ -165,7 +155,7 @@ func (s *session) table() *table {
 			ran += fmt.Sprintf(" (%d not claimed)", unclaimed)
 		}
 		t.add(r.message.Index, fmt.Sprintf("0x%x", r.parameters.Vector), r.parameters.Irql, mode, r.routine.cpus,
-			r.hostIRQ(), orDash(r.effective), byCPU(r.delivered), r.raised, r.serviced, ran)
+			r.hostIRQ(), orDash(r.effective), byCPU(r.delivered), r.raised.Load(), r.serviced.Load(), ran)
 	}
 	return t
 }

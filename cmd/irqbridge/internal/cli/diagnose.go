@@ -41,8 +41,8 @@ func (s *session) diagnose() []problem {
 			continue
 		}
 		what := fmt.Sprintf("message %d: ", r.message.Index)
-		if r.raised > 0 {
-			what += fmt.Sprintf("%d of %d raised interrupts were serviced: ", r.serviced, r.raised)
+		if r.raised.Load() > 0 {
+			what += fmt.Sprintf("%d of %d raised interrupts were serviced: ", r.serviced.Load(), r.raised.Load())
 		}
 		problems = append(problems, problem{what + p.what, p.next})
 	}
@@ -51,12 +51,12 @@ func (s *session) diagnose() []problem {
 
 // diagnoseRow is diagnose for one of them, nil when nothing is wrong.
 func (s *session) diagnoseRow(r *row) *problem {
-	if s.awaitUnmask() && r.serviced == r.raised {
+	if s.awaitUnmask() && r.serviced.Load() == r.raised.Load() {
 		return nil
 	}
 	e := evidence{
 		address: s.device.Address(), kind: s.resources.Kind, message: r.message.Index, loopback: s.board == nil, stuck: s.stuck,
-		raised: r.raised, calls: r.routine.calls.Load(), claimed: r.routine.claimed.Load(),
+		raised: r.raised.Load(), calls: r.routine.calls.Load(), claimed: r.routine.claimed.Load(),
 	}
 	for _, n := range r.delivered {
 		e.arrived += n

@@ -149,6 +149,7 @@ func (a *app) maskLine(ctx context.Context, p *prepared, o maskOptions) error {
 				a.printf("%-6s  %-12s  %s\n", m.Step, m.Result, m.Seen)
 			}
 		}
+		s.noteEnd(ctx)
 		if err := s.stop(); err != nil {
 			return exitFailed, err
 		}

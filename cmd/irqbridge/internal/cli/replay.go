@@ -107,6 +107,7 @@ func (a *app) replay(ctx context.Context, file string, speed float64, asJSON boo
 				if err := errors.Join(playErr, s.observe()); err != nil {
 					return exitFailed, err
 				}
+				s.noteEnd(ctx)
 				code := player.compare(ctx)
 				stopErr := s.stop()
 				if asJSON {
@@ -183,8 +184,8 @@ func (p *player) tick(ctx context.Context, t *recording.Tick) error {
 	}
 	for i := range t.Messages {
 		r := p.session.rows[t.Messages[i].Message]
-		r.raised += t.Messages[i].Raised
-		r.serviced += t.Messages[i].Serviced
+		r.raised.Add(t.Messages[i].Raised)
+		r.serviced.Add(t.Messages[i].Serviced)
 	}
 	return nil
 }

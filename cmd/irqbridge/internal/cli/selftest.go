@@ -207,7 +207,9 @@ func (a *app) selftest(ctx context.Context, stages []stage, o selftestOptions) e
 		a.progress("")
 		code := report.print(a, o)
 		if ctx.Err() != nil {
-			a.tellWantedBack(ctx, device)
+			if errors.Is(context.Cause(ctx), errWantedBack) {
+				a.tellEnded(device.Address(), endRequest)
+			}
 			code = exitFailed
 		}
 		return code, nil
@@ -277,7 +279,7 @@ func (a *app) raiseForTest(ctx context.Context, s *session, r *row, count int, q
 		return finding{Result: notPossible, Seen: fmt.Sprintf("not tried, after %d messages in a row that did not arrive", *quiet)}, nil
 	}
 	err := s.raise(ctx, []*row{r}, count, func(*row, time.Duration) {
-		a.progress("%v %d: %d of %d", s.resources.Kind, r.message.Index, r.raised, count)
+		a.progress("%v %d: %d of %d", s.resources.Kind, r.message.Index, r.raised.Load(), count)
 	})
 	if err != nil {
 		return finding{}, err
@@ -285,16 +287,16 @@ func (a *app) raiseForTest(ctx context.Context, s *session, r *row, count int, q
 	if err := s.observe(); err != nil {
 		return finding{}, err
 	}
-	if r.serviced == 0 {
+	if r.serviced.Load() == 0 {
 		*quiet++
 	} else {
 		*quiet = 0
 	}
-	seen := fmt.Sprintf("%d of %d serviced", r.serviced, count)
+	seen := fmt.Sprintf("%d of %d serviced", r.serviced.Load(), count)
 	if p := s.diagnoseRow(r); p != nil {
 		return finding{Result: failed, Seen: seen + ": " + p.what, Next: p.next}, nil
 	}
-	if r.serviced < uint64(count) {
+	if r.serviced.Load() < uint64(count) {
 		return finding{Result: notPossible, Seen: "stopped, with " + seen}, nil
 	}
 	return finding{Result: passed, Seen: seen}, nil

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/irqbridge/irqbridge/cmd/irqbridge/internal/histogram"
 	"github.com/irqbridge/irqbridge/cmd/irqbridge/internal/profile"
 	"github.com/irqbridge/irqbridge/connect"
 	"github.com/irqbridge/irqbridge/pci"
@@ -35,7 +36,10 @@ type session struct {
 	enabled   bool           // the board's interrupts were switched on, or it was tried
 	stuck     bool           // the line stayed asserted after service
 	stopped   bool
-	watched   time.Duration // how long what arrives was counted; 0 when interrupts were raised here
+	inactive  atomic.Bool             // the line was masked by a key
+	end       context.CancelCauseFunc // ends what is under way, for a reason
+	ended     string                  // why it did: one of the end constants
+	watched   time.Duration           // how long what arrives was counted; 0 when interrupts were raised here
 }
 
 // row is one connected interrupt and what happened to it.
@@ -47,10 +51,11 @@ type row struct {
 	before     map[int]uint64 // /proc/interrupts when it was connected
 	trigger    func() error   // raises it; nil when nothing can
 	wanted     uint64         // how often it was to be raised
-	raised     uint64
-	serviced   uint64
+	raised     atomic.Uint64
+	serviced   atomic.Uint64
+	latency    *histogram.Histogram // from raise to service routine; nil when nothing can raise it
 
-	// What the host says, read while the interrupt is connected.
+	// What the host says, read while the interrupt is connected; the number and the affinity when it was connected, too.
 	irq       host.IRQ
 	irqFound  bool
 	effective host.CPUSet
@@ -130,7 +135,7 @@ func (r *routine) callsByCPU() map[int]uint64 {
 // When an interrupt is silenced later, because its device vanished or its routine failed, silenced is called; its Err
 // tells.
 func startSession(device *vfio.Device, policy connect.Policy, src source, silenced func()) (_ *session, err error) {
-	s := &session{device: device}
+	s := &session{device: device, end: func(error) {}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.stop())
@@ -214,6 +219,9 @@ func (s *session) connect(m pci.Message, loopback bool) error {
 	case r.routine.handler != nil && r.routine.handler.CanRaise():
 		r.trigger = r.routine.handler.Raise
 	}
+	if r.trigger != nil {
+		r.latency = new(histogram.Histogram)
+	}
 	p.PhysicalDeviceObject = s.device
 	p.InterruptObject = &r.interrupt
 	p.ServiceRoutine = r.routine.serve
@@ -223,7 +231,7 @@ func (s *session) connect(m pci.Message, loopback bool) error {
 	r.parameters = p
 	s.rows = append(s.rows, r)
 	if irq, err := r.interrupt.HostIRQ(); err == nil {
-		r.before = irq.Counts
+		r.irq, r.irqFound, r.before = irq, true, irq.Counts
 	}
 	return nil
 }
@@ -255,7 +263,7 @@ func (s *session) raise(ctx context.Context, rows []*row, n int, done func(*row,
 			if after >= 0 {
 				continue
 			}
-			if misses++; r.serviced == 0 || misses == toleratedMisses {
+			if misses++; r.serviced.Load() == 0 || misses == toleratedMisses {
 				break
 			}
 		}
@@ -276,7 +284,7 @@ func (r *row) raiseOnce(ctx context.Context) (time.Duration, error) {
 	if err := r.trigger(); err != nil {
 		return notServiced, err
 	}
-	r.raised++
+	r.raised.Add(1)
 	deadline := time.NewTimer(serviceDeadline)
 	defer deadline.Stop()
 	for r.routine.claimed.Load() == before {
@@ -284,7 +292,7 @@ func (r *row) raiseOnce(ctx context.Context) (time.Duration, error) {
 		case <-r.routine.ran:
 			continue
 		case <-ctx.Done():
-			r.raised--
+			r.raised.Add(^uint64(0))
 			return notServiced, context.Canceled
 		case <-deadline.C:
 		}
@@ -292,8 +300,10 @@ func (r *row) raiseOnce(ctx context.Context) (time.Duration, error) {
 			return notServiced, nil
 		}
 	}
-	r.serviced++
-	return max(time.Duration(r.routine.entered.Load()-begin), 0), nil
+	after := max(time.Duration(r.routine.entered.Load()-begin), 0)
+	r.latency.Add(after)
+	r.serviced.Add(1)
+	return after, nil
 }
 
 // awaitUnmask waits until the kernel has unmasked the line again after an interrupt, which comes after the service
@@ -318,7 +328,7 @@ func (s *session) awaitUnmask() bool {
 // not answer is vfio.ErrGone.
 func (s *session) hardware() (pci.Command, pci.StatusBits, error) {
 	config, err := s.device.Host().Config(s.device.Address())
-	if err == nil && (len(config) < 8 || binary.LittleEndian.Uint32(config[4:]) == 0xffff_ffff) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (len(config) < 8 || binary.LittleEndian.Uint32(config[4:]) == 0xffff_ffff) {
 		err = vfio.ErrGone
 	}
 	if err != nil {
@@ -345,8 +355,8 @@ func (s *session) observe() error {
 }
 
 // since is by how much counts by CPU grew.
-func since(before, after map[int]uint64) map[int]uint64 {
-	grown := map[int]uint64{}
+func since[CPU comparable](before, after map[CPU]uint64) map[CPU]uint64 {
+	grown := map[CPU]uint64{}
 	for cpu, n := range after {
 		if n > before[cpu] {
 			grown[cpu] = n - before[cpu]

@@ -121,6 +121,7 @@ func (a *app) trigger(ctx context.Context, p *prepared, o triggerOptions) error 
 			rows = rows[o.message : o.message+1]
 		}
 		list, triggerErr := s.triggerEach(ctx, rows, o.count)
+		s.noteEnd(ctx)
 		observeErr := s.observe()
 		problems := s.diagnose()
 		stopErr := s.stop()
@@ -146,7 +147,7 @@ func (s *session) triggerEach(ctx context.Context, rows []*row, n int) ([]trigge
 		delivered[r] = r.before
 	}
 	err := s.raise(ctx, rows, n, func(r *row, after time.Duration) {
-		t := triggered{row: r, number: r.raised, after: after, cpu: int(r.routine.enteredOn.Load()), others: map[int]uint64{}}
+		t := triggered{row: r, number: r.raised.Load(), after: after, cpu: int(r.routine.enteredOn.Load()), others: map[int]uint64{}}
 		if irq, err := r.interrupt.HostIRQ(); err == nil {
 			t.delivered, delivered[r] = since(delivered[r], irq.Counts), irq.Counts
 		}
