@@ -31,7 +31,7 @@ func TestExplainNamesTheFirstCauseThatFits(t *testing.T) {
 		"bus master":        {evidence{raised: 9, kind: pci.KindMSIX, config: function(pci.CommandMemory, pci.MSI{}, pci.MSIX{Enabled: true})}, "bus mastering is off"},
 		"line needs none":   {evidence{raised: 9, kind: pci.KindINTx, config: function(pci.CommandMemory, pci.MSI{}, pci.MSIX{}), mask: 1}, "does not report it either"},
 		"MSI off":           {evidence{raised: 9, kind: pci.KindMSI, config: function(on, pci.MSI{}, pci.MSIX{})}, "MSI is off"},
-		"MSI masked":        {evidence{raised: 9, kind: pci.KindMSI, message: 2, config: function(on, pci.MSI{Enabled: true, Mask: 4}, pci.MSIX{})}, "masked in the MSI capability"},
+		"MSI masked":        {evidence{raised: 9, kind: pci.KindMSI, message: 2, config: function(on, pci.MSI{Enabled: true, Maskable: true, Mask: 4}, pci.MSIX{})}, "masked in the MSI capability"},
 		"MSI-X off":         {evidence{raised: 9, kind: pci.KindMSIX, config: function(on, pci.MSI{}, pci.MSIX{})}, "MSI-X is off"},
 		"MSI-X masked":      {evidence{raised: 9, kind: pci.KindMSIX, config: function(on, pci.MSI{}, pci.MSIX{Enabled: true, FunctionMask: true})}, "masked in the MSI-X capability"},
 		"status unreadable": {evidence{raised: 9, kind: pci.KindMSI, config: good, readErr: errors.New("fault")}, "the status register cannot be read: fault"},
