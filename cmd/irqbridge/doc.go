@@ -6,6 +6,7 @@
 //	irqbridge map                                descriptors from standard input to connect parameters
 //	irqbridge bind BDF, irqbridge unbind BDF     give a device to vfio-pci, and back to its driver
 //	irqbridge connect BDF --raise 100            connect a service routine to every interrupt, raise them, tell what arrived
+//	irqbridge doctor BDF                         why no interrupt arrives: the first thing in the way, and what to type next
 //	irqbridge cdi BDF                            a specification by which container runtimes give the device to containers
 //	irqbridge completion bash                    completion of verbs, devices and the values of flags
 //

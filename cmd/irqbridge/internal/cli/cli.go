@@ -99,7 +99,8 @@ A device on the bench:              irqbridge list
                                     irqbridge show 0000:00:04.0
                                     irqbridge bind 0000:00:04.0
                                     irqbridge connect 0000:00:04.0 --raise 100
-                                    irqbridge unbind 0000:00:04.0`,
+                                    irqbridge unbind 0000:00:04.0
+No interrupt arrives:               irqbridge doctor 0000:00:04.0`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 

@@ -10,7 +10,10 @@ import (
 // bridges judges what lies between the device and the host. A bridge that sleeps or masters no bus is in the way only of a
 // device that is in use: enabling a device wakes and enables the bridges above it, unless they count as enabled already.
 func (f *Device) bridges() []Check {
-	if len(f.Above) == 0 {
+	switch {
+	case f.AboveErr != nil:
+		return []Check{unread("bridges", f.Address, f.AboveErr)}
+	case len(f.Above) == 0:
 		return nil
 	}
 	power, reset, memory, master := "bridge-power", "bridge-reset", "bridge-memory", "bridge-bus-master"
@@ -43,6 +46,8 @@ func (f *Device) bridgePower(id string, b *Bridge) Check {
 	switch {
 	case errors.Is(b.ConfigErr, pci.ErrNoAnswer):
 		return fail(id, fmt.Sprintf("the bridge %v above the device does not answer: it has no power, or has gone", b.Address), awake)
+	case b.ConfigErr != nil:
+		return unread(id, f.Address, b.ConfigErr)
 	case state == "D0", state == "", state == "unknown", !f.inUse():
 		return ok(id, "")
 	}

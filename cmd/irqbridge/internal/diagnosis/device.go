@@ -17,6 +17,7 @@ type Device struct {
 	host.Device
 	Runtime   host.RuntimePower
 	Above     []Bridge      // the nearest first
+	AboveErr  error         // why some of them may be missing
 	Config    *pci.Function // as the hardware has it; nil when it cannot be read
 	ConfigErr error         // pci.ErrNoAnswer when it reads all ones
 
@@ -24,6 +25,7 @@ type Device struct {
 	GroupErr   error
 	Nodes      []Node         // that it is opened by, while VFIO has it
 	Holders    []host.Process // who has it, or its group, open
+	Possible   []host.Process // who has some device of VFIO's open, which may be this one
 	Pinned     []host.CPUSet  // the CPUs of their threads, of those that may not run on all
 	Online     host.CPUSet    // CPUs
 	Isolated   host.CPUSet    // those of them that the scheduler leaves alone
@@ -81,7 +83,8 @@ func ReadDevice(h *host.Host, a pci.Address) (Device, error) {
 	}
 	// Reading configuration space wakes the bridges above: how things are at rest comes first, from the root down.
 	f.Runtime = h.RuntimePower(a)
-	above, _ := h.Above(a) // one that has gone is missed in other ways
+	above, err := h.Above(a)
+	f.AboveErr = err
 	for _, d := range above {
 		f.Above = append(f.Above, Bridge{Device: d, Runtime: h.RuntimePower(d.Address), Enables: h.Enables(d.Address)})
 	}
@@ -124,7 +127,7 @@ func (f *Device) readGroup(h *host.Host) {
 	for _, path := range vfio.Nodes(h, f.Device, backend) {
 		f.Nodes = append(f.Nodes, readNode(h, path))
 	}
-	f.Holders, _ = h.HolderProcesses(f.Device.Group)
+	f.Holders, f.Possible = h.HolderProcesses(f.Device.Group)
 }
 
 // readIRQs reads which interrupts of the device are connected through VFIO, where they go, and where they are served.

@@ -90,6 +90,8 @@ func TestAGoodDevicePasses(t *testing.T) {
 			byLine(d)
 			d.Config.Command, d.Config.BARs = pci.CommandIO, []pci.BAR{{Type: pci.BARIO}}
 		},
+		"a virtual function":                                   func(d *Device) { d.Config.VendorID, d.Config.Command = 0xffff, pci.CommandBusMaster },
+		"not known to be open":                                 func(d *Device) { idle(d); d.Possible = []host.Process{{ID: 43, Name: "b"}} },
 		"a line that is at work":                               func(d *Device) { byLine(d); d.LineState = LineMoving },
 		"a message that nobody has connected is masked":        func(d *Device) { byMSI(d); d.Config.MSI.Mask = 0xfffffffe },
 		"known only to the driver of the host by its messages": func(d *Device) { d.Holders, d.Pinned = nil, nil },
@@ -259,6 +261,18 @@ func TestDevice(t *testing.T) {
 		"bridge gone": {
 			change: func(d *Device) { d.Above[0].Config, d.Above[0].ConfigErr = nil, pci.ErrNoAnswer },
 			id:     "bridge-power", cause: "the bridge 0000:00:1c.0 above the device does not answer", next: "echo on | sudo tee /sys/bus/pci/devices/0000:00:1c.0/power/control",
+		},
+		"bridges not readable": {
+			change: func(d *Device) { d.Above, d.AboveErr = nil, errors.New("bad") },
+			id:     "bridges", status: Unknown, cause: "bad", next: "sudo irqbridge doctor 0000:02:00.0",
+		},
+		"bridge not readable": {
+			change: func(d *Device) { d.Above[0].Config, d.Above[0].ConfigErr = nil, errors.New("bad") },
+			id:     "bridge-power", status: Unknown, cause: "bad", next: "sudo irqbridge doctor 0000:02:00.0",
+		},
+		"CPUs not readable": {
+			change: func(d *Device) { idle(d); d.Online = host.CPUSet{} },
+			id:     "vectors", status: Unknown, cause: "which CPUs are online could not be read", next: "cat /sys/devices/system/cpu/online",
 		},
 		"bridge asleep": {
 			change: func(d *Device) { d.Above[0].Config.Capabilities[1].Decoded = &pci.PowerManagement{State: 3} },

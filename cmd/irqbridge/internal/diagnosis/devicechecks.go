@@ -126,6 +126,12 @@ func (f *Device) holder() Check {
 		return fail(id, fmt.Sprintf("process %s has the device or its group open, but no interrupt of the device is enabled", who),
 			"have it enable some, or end it and: irqbridge connect "+f.Address.String())
 	}
+	for _, p := range f.Possible {
+		names = append(names, p.String())
+	}
+	if len(names) > 0 {
+		return ok(id, "a device of VFIO's, this one perhaps, is open in process "+strings.Join(names, ", "))
+	}
 	return ok(id, "nobody has it open, as far as this user can see")
 }
 
@@ -175,6 +181,8 @@ func (f *Device) vectors(on Host, messages int) Check {
 	free := f.Online.Len()*vectorsPerCPU - f.IRQsInUse
 	x86 := on.System.Intel() || on.System.AMD()
 	switch {
+	case f.Online.Empty():
+		return unknown(id, "which CPUs are online could not be read", "cat /sys/devices/system/cpu/online")
 	case len(f.IRQs) > 0:
 		return ok(id, fmt.Sprintf("%d of %d are connected", len(f.IRQs), messages))
 	case x86 && f.Config.MSIX != nil && messages > free:

@@ -18,7 +18,8 @@ func setpci(a pci.Address, register string, value, mask uint32) string {
 // Memory tells whether register writes reach the device.
 func Memory(a pci.Address, f *pci.Function) Check {
 	const id = "memory"
-	if f.Command&pci.CommandMemory != 0 || len(f.BARs) > 0 && !slices.ContainsFunc(f.BARs, func(b pci.BAR) bool { return b.Type != pci.BARIO }) {
+	virtual := f.VendorID == 0xffff // a virtual function's memory is switched by its physical one
+	if virtual || f.Command&pci.CommandMemory != 0 || len(f.BARs) > 0 && !slices.ContainsFunc(f.BARs, func(b pci.BAR) bool { return b.Type != pci.BARIO }) {
 		return ok(id, "the device answers at its BARs")
 	}
 	return fail(id, "memory decoding is off, so register writes do not reach the device", setpci(a, "COMMAND", 2, 2))
