@@ -269,6 +269,9 @@ func TestDoctorLooksAtBridges(t *testing.T) {
 			poke(t, m, m.Bridge, 4, 0, uint16(pci.CommandMemory))
 			leads(t, m, m.BridgeEDU, "bridge-memory", "fail", "the bridge "+bridge+" above the device has no memory decoding", "sudo setpci -s "+bridge+" COMMAND=2:2")
 		})
+		if m.Real {
+			return // QEMU's bridge has a PMCSR, but no power state other than D0 can be written to it
+		}
 		t.Run("D3", func(t *testing.T) {
 			poke(t, m, m.Bridge, capability(t, m, m.Bridge, pci.CapPowerManagement)+4, 3, 0)
 			leads(t, m, m.BridgeEDU, "bridge-power", "fail", "the bridge "+bridge+" above the device is in D3hot", "sudo setpci -s "+bridge+" CAP_PM+4.W=0:3")
