@@ -169,6 +169,7 @@ type source struct {
 	verb     string           // for what to type next
 	profile  *profile.Profile // nil: none
 	loopback bool
+	dispatch connect.Dispatch
 
 	registersOnly *profile.Profile // the profile of the device, when it tells of no interrupts; nil otherwise
 }

@@ -118,7 +118,7 @@ No interrupt arrives:               irqbridge doctor 0000:00:04.0`,
 	}
 	root.AddCommand(a.listCommand(), a.showCommand(), a.snapshotCommand(), a.resourcesCommand(), a.mapCommand(), a.bindCommand(), a.unbindCommand(),
 		a.connectCommand(), a.triggerCommand(), a.maskCommand(), a.unmaskCommand(), a.resetCommand(),
-		a.selftestCommand(), a.doctorCommand(),
+		a.selftestCommand(), a.latencyCommand(), a.doctorCommand(),
 		a.regsCommand(),
 		a.replayCommand(), a.reportCommand(),
 		a.cdiCommand(), a.profileCommand(), a.demoCommand(), a.completionCommand(), a.versionCommand())

@@ -166,6 +166,9 @@ func startSession(device *vfio.Device, policy connect.Policy, src source, silenc
 		}
 		silenced()
 	})
+	if err := s.resources.SetDispatch(src.dispatch); err != nil {
+		return nil, fmt.Errorf("%v: %w", device.Address(), err)
+	}
 	for _, m := range s.resources.Expand() {
 		if err := s.connect(m, src.loopback); err != nil {
 			return nil, fmt.Errorf("%v: %w", device.Address(), err)
