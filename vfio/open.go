@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -291,10 +293,14 @@ func (d *Device) explainToken(e *OpError) bool {
 	return true
 }
 
-// explainBusy names the processes that have the group, as far as this one may see them.
+// explainBusy names the other processes that have the group, as far as this one may see them. This one has it itself by now.
 func (d *Device) explainBusy(e *OpError) {
 	e.Kind = ErrBusy
-	if holders := d.host.Holders(d.group); len(holders) > 0 {
+	self := fmt.Sprintf("%d (", os.Getpid())
+	holders := slices.DeleteFunc(d.host.Holders(d.group), func(name string) bool {
+		return strings.HasPrefix(strings.TrimPrefix(name, "possibly "), self)
+	})
+	if len(holders) > 0 {
 		e.Cause = fmt.Sprintf("group %d is open in process %s", d.group, strings.Join(holders, ", "))
 		e.Remedy = "close it there; a group is open once at a time"
 		return

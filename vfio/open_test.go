@@ -200,7 +200,7 @@ func TestEachStepOfOpenFailing(t *testing.T) {
 		{"GetAPIVersion", unix.ENOTTY, 1, nil, "version"},
 		{"CheckExtension", unix.ENOTTY, 1, nil, "type 1"},
 		{"Open", unix.ENOENT, 2, nil, "udev"},
-		{"Open", unix.EPERM, 2, os.ErrPermission, "root"},
+		{"Open", unix.EPERM, 2, os.ErrPermission, "start it with --device /dev/vfio/1"},
 		{"Open", unix.EBUSY, 2, vfio.ErrBusy, "/proc/*/fd"},
 		{"GroupSetContainer", unix.EPERM, 1, nil, "container"},
 		{"GroupSetContainer", unix.EINVAL, 1, nil, "container"},
