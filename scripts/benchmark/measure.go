@@ -176,7 +176,7 @@ func (b *bench) deviceArgs(s *scenario, seed int) []string {
 	if s.sameCPU {
 		cpu, urgency = b.cpus.receiver, 0
 	}
-	skip, count := warmup, s.samples
+	skip, count := s.warmup, s.samples
 	switch s.mode {
 	case "open":
 		count = int(s.duration.Milliseconds())

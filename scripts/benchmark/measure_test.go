@@ -12,7 +12,7 @@ import (
 	"github.com/irqbridge/irqbridge/vfio/host"
 )
 
-// deaf is a receiver that does not call back for the interrupt that is the first after the warm-up.
+// deaf is a receiver that does not call back for the interrupt that is the first after a warm-up of 150.
 const deaf = `
 #include "receiver.h"
 static void *run(void *unused)
@@ -110,7 +110,7 @@ func TestMeasure(t *testing.T) {
 		})
 	}
 	t.Run("lost", func(t *testing.T) {
-		s := &scenario{mode: "closed", vectors: 1, load: "none", samples: 2, gap: [2]int{50, 150}}
+		s := &scenario{mode: "closed", vectors: 1, load: "none", warmup: 150, samples: 2, gap: [2]int{50, 150}}
 		_, err := b.measure(s, variant{name: "deaf", program: "deaf", args: []string{"-"}, drains: true}, 1)
 		require.ErrorContains(t, err, "1 of 152 interrupts were lost")
 	})

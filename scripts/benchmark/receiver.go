@@ -79,7 +79,6 @@ func receive(args []string, stdout io.Writer) error {
 			return err
 		}
 	}
-	loads[r.load]()
 	return r.serve(fds, stdout)
 }
 
@@ -202,6 +201,7 @@ func (r *receiver) serve(fds []int, stdout io.Writer) error {
 	}
 	clear(word)
 	before, after := settled(), runtime.MemStats{}
+	loads[r.load]()
 	callsBefore := load(r.calls())
 	if _, err := unix.Write(socketFD, word); err != nil {
 		return os.NewSyscallError("write", err)

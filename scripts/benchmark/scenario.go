@@ -6,9 +6,6 @@ import (
 	"time"
 )
 
-// warmup is how many interrupts are not counted. An open loop has more.
-const warmup = 150
-
 // scenario is one setting, in which every variant is measured once in every round.
 type scenario struct {
 	name     string // of files
@@ -21,7 +18,8 @@ type scenario struct {
 	load     string        // what else the receiver's process does; a receiver in C has a process beside it that does
 	procs    int           // GOMAXPROCS of the receivers in Go
 	gap      [2]int        // between interrupts, microseconds
-	samples  int           // of a closed loop
+	warmup   int           // of a closed loop: how many interrupts are not counted
+	samples  int           // how many are
 	duration time.Duration // of the others
 	variants []variant
 	// in the full run, and in the short one
@@ -66,27 +64,27 @@ func scenarios() []*scenario {
 	return []*scenario{
 		{
 			name: "same-cpu", title: "one vector, device on the same CPU", mode: "closed", sameCPU: true, vectors: 1,
-			load: "none", procs: 2, gap: gap, samples: 1000, rounds: 20, shortRounds: 6,
+			load: "none", procs: 2, gap: gap, warmup: 150, samples: 1000, rounds: 20, shortRounds: 6,
 			variants: []variant{cRead, cEpoll, cEpollET, dpdkEXT, dpdkMSIX, libuv, readInGo, cooperative, block},
 		},
 		{
 			name: "cross-cpu", title: "one vector, device on another CPU", mode: "closed", awake: true, vectors: 1,
-			load: "none", procs: 2, gap: gap, samples: 1000, rounds: 20, shortRounds: 6,
+			load: "none", procs: 2, gap: gap, warmup: 150, samples: 1000, rounds: 20, shortRounds: 6,
 			variants: []variant{cRead, cEpollET, cHybrid, cBusy, dpdkEXT, dpdkMSIX, readInGo, block, hybrid, poll},
 		},
 		{
 			name: "vectors-64", title: "64 vectors in random order, device on the same CPU", mode: "closed", sameCPU: true,
-			vectors: 64, load: "none", procs: 2, gap: gap, samples: 1000, rounds: 15, shortRounds: 5,
+			vectors: 64, load: "none", procs: 2, gap: gap, warmup: 150, samples: 1000, rounds: 15, shortRounds: 5,
 			variants: []variant{cEpollET, dpdkEXT, dpdkMSIX, libuv, block},
 		},
 		{
 			name: "vectors-2048", title: "2048 vectors in random order, device on the same CPU", mode: "closed", sameCPU: true,
-			vectors: 2048, load: "none", procs: 2, gap: gap, samples: 1000, rounds: 15, shortRounds: 5,
+			vectors: 2048, load: "none", procs: 2, gap: gap, warmup: 150, samples: 1000, rounds: 15, shortRounds: 4,
 			variants: []variant{cEpollET, dpdkEXT, dpdkMSIX, block},
 		},
 		{
 			name: "sparse", title: "one vector, 33 to 66 interrupts a second, device on another CPU", mode: "closed",
-			awake: true, vectors: 1, load: "none", procs: 2, gap: [2]int{15000, 30000}, samples: 100, rounds: 12,
+			awake: true, vectors: 1, load: "none", procs: 2, gap: [2]int{15000, 30000}, warmup: 20, samples: 80, rounds: 12, shortRounds: 1,
 			variants: []variant{cRead, cEpollET, readInGo, block},
 		},
 		{
@@ -110,7 +108,7 @@ func flood(vectors int, variants ...variant) *scenario {
 	n := strconv.Itoa(vectors)
 	return &scenario{
 		name: "flood-" + n, title: "as fast as the device can signal, vectors: " + n, mode: "flood", vectors: vectors,
-		load: "none", procs: 2, duration: 300 * time.Millisecond, rounds: 12, shortRounds: 4, variants: variants,
+		load: "none", procs: 2, duration: 300 * time.Millisecond, rounds: 12, shortRounds: 3, variants: variants,
 	}
 }
 

@@ -54,6 +54,21 @@ static pid_t interrupt_thread(void)
 	return found;
 }
 
+/* Waits until a thread of this process has nothing to do. */
+static void wait_for_rest(pid_t thread)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
+	for (int rested = 0; rested < 3; usleep(5000)) {
+		char state = 0;
+		FILE *file = fopen(path, "re");
+		if (!file || fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+			die("%s", path);
+		fclose(file);
+		rested = state == 'S' ? rested + 1 : 0;
+	}
+}
+
 int main(int argc, char **argv)
 {
 	int message = argc > 1 && !strcmp(argv[1], "msix");
@@ -61,11 +76,19 @@ int main(int argc, char **argv)
 		die("no such variant");
 	prepare(argc, argv, EFD_NONBLOCK);
 
-	char *eal[] = {argv[0], "--no-huge", "--no-pci", "--no-shconf", "--no-telemetry", "--log-level=*:error", "-m", "16", NULL};
+	/* All of it starts on the receiver's CPU: the other one may be busy. */
+	char *eal[] = {argv[0], "-l", argv[2], "--no-huge", "--no-pci", "--no-shconf", "--no-telemetry", "--log-level=*:error", "-m", "16", NULL};
 	if (rte_eal_init(sizeof eal / sizeof *eal - 1, eal) < 0) {
 		errno = 0;
 		die("rte_eal_init failed");
 	}
+	/*
+	 * For each callback that is registered, the library's thread makes its epoll set anew. It is to do that for many at once,
+	 * so it does not get the CPU before all are.
+	 */
+	pid_t thread = interrupt_thread();
+	place(thread, cpu, 0);
+	place(0, cpu, 1);
 	for (int i = 0; i < vectors; i++) {
 		struct rte_intr_handle *handle = rte_intr_instance_alloc(RTE_INTR_INSTANCE_F_PRIVATE);
 		if (!handle || rte_intr_fd_set(handle, fds[i]) ||
@@ -75,8 +98,11 @@ int main(int argc, char **argv)
 			die("register callback %d", i);
 		}
 	}
-	pid_t thread = interrupt_thread();
+	struct sched_param ordinary = {0};
+	if (sched_setscheduler(0, SCHED_OTHER, &ordinary))
+		die("SCHED_OTHER");
 	place(thread, cpu, priority);
+	wait_for_rest(thread);
 	atomic_store(&shared->thread, thread);
 	serve();
 	fflush(stdout);
