@@ -19,7 +19,8 @@
 //   - libuv (c/uv.c);
 //   - go read: a goroutine locked to a pinned thread that blocks in unix.Read.
 //
-// Each receiver's thread is pinned and runs with SCHED_FIFO. Its CPU is that of the device, an ordinary process then, which
+// Each receiver's thread is pinned and runs with SCHED_FIFO, but for those that never sleep, from which the kernel would take the
+// CPU for 50 ms of each second. Its CPU is that of the device, an ordinary process then, which
 // the receiver takes it from, or another one, on which the device runs with SCHED_FIFO and sleeps between interrupts; there
 // a process of the lowest priority (SCHED_IDLE) keeps the receiver's CPU from halting, since in a virtual machine it is the
 // hypervisor that is measured otherwise.

@@ -36,7 +36,8 @@ func (r *result) rate(count string) float64 {
 	return n / r.counts["elapsed"] * float64(time.Second)
 }
 
-// check says what is wrong with a measurement: each interrupt has to be answered, and none twice.
+// check says what is wrong with a measurement: each interrupt has to be answered, and whoever reads the eventfds has to have
+// read all that was signalled.
 func (r *result) check(s *scenario, v variant) error {
 	var wrong []error
 	if n := r.counts["lost"]; n > 0 {
