@@ -172,9 +172,9 @@ var loads = map[string]func(){
 	},
 	// Goroutines that allocate keep the garbage collector running, over a heap that it has to look at.
 	"gc": func() {
-		live := make([]*[64]*[64]byte, 1<<10)
 		for range 2 {
 			go func() {
+				live := make([]*[64]*[64]byte, 1<<9)
 				for i := 0; ; i++ {
 					b := new([64]*[64]byte)
 					for j := range b {
