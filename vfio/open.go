@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -293,16 +292,16 @@ func (d *Device) explainToken(e *OpError) bool {
 	return true
 }
 
-// explainBusy names the other processes that have the group, as far as this one may see them. This one has it itself by now.
+// explainBusy names the processes that have the group, as far as this one may see them. This one may have opened it just now, on
+// the way to what failed.
 func (d *Device) explainBusy(e *OpError) {
 	e.Kind = ErrBusy
-	self := fmt.Sprintf("%d (", os.Getpid())
-	holders := slices.DeleteFunc(d.host.Holders(d.group), func(name string) bool {
-		return strings.HasPrefix(strings.TrimPrefix(name, "possibly "), self)
-	})
-	if len(holders) > 0 {
+	if holders := d.host.Holders(d.group); len(holders) > 0 {
 		e.Cause = fmt.Sprintf("group %d is open in process %s", d.group, strings.Join(holders, ", "))
 		e.Remedy = "close it there; a group is open once at a time"
+		if len(holders) == 1 && strings.Contains(holders[0], fmt.Sprintf("%d (", os.Getpid())) {
+			e.Cause += ", which is this one, or open elsewhere, where it cannot be seen from here"
+		}
 		return
 	}
 	e.Cause = fmt.Sprintf("group %d is open elsewhere, in another process or by an earlier Open in this one", d.group)
