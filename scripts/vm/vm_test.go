@@ -334,6 +334,9 @@ func TestPanicsInGuest(t *testing.T) {
 	}
 	t.Run("now", func(t *testing.T) {
 		t.Log("panics")
+		// What was printed has to leave the machine before it dies, through init and a serial port, and nothing in here
+		// tells when it has.
+		time.Sleep(3 * time.Second)
 		require.NoError(t, os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0))
 	})
 }
