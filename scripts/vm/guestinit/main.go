@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -23,7 +24,7 @@ func main() {
 
 // run returns only an error that could not be reported to the host.
 func run() error {
-	if err := mountAll(); err != nil {
+	if err := errors.Join(mountAll(), loopbackUp()); err != nil {
 		return err
 	}
 	line, err := openSerial("/dev/ttyS1")
@@ -111,6 +112,24 @@ func mountAll() error {
 		if err := os.Symlink(target, link); err != nil && !os.IsExist(err) {
 			return err
 		}
+	}
+	return nil
+}
+
+// loopbackUp switches on the network interface lo, by which programs of the guest reach each other.
+func loopbackUp() error {
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer func() { _ = unix.Close(socket) }()
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, lo); err != nil {
+		return fmt.Errorf("switching lo on: %w", err)
 	}
 	return nil
 }
