@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+#!/usr/bin/env bash
 # What the scripts here install when it is missing. It is sourced; the machine's own apt sources are used, as root.
 
 # apt_get ARG...: the machine's apt, which asks nothing and waits for its turn.

@@ -56,15 +56,15 @@ func (s *fakeScreen) write(text string) {
 			continue
 		}
 		end := strings.IndexAny(text, "\x1b\n\r")
-		switch {
-		case text[0] == '\n':
+		switch text[0] {
+		case '\n':
 			i, _ := s.at()
 			for len(s.lines) <= i {
 				s.lines = append(s.lines, "")
 			}
 			s.row += s.height(s.lines[i])
 			text = text[1:]
-		case text[0] == '\r':
+		case '\r':
 			text = text[1:]
 		default:
 			if end < 0 {
