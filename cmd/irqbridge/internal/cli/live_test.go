@@ -241,7 +241,7 @@ func TestTheTerminalIsGivenBack(t *testing.T) {
 	m.Bind(t, m.EDU)
 	before, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // connected long before
 	defer cancel()
 	assert.Zero(t, Main(ctx, []string{"connect", m.EDU.String()}, System{Stdin: terminal, Stdout: terminal, Stderr: terminal, Kernel: m.Kernel}))
 	after, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
