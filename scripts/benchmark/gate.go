@@ -5,6 +5,9 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // quietFor is how long nobody else may have been running before a measurement begins.
@@ -16,11 +19,11 @@ type gate struct {
 	noisy    int           // measurements that began all the same
 }
 
-// wait returns when, of this machine's processes, no more than base have been running for a while. The one that asks is
-// one of them.
+// wait returns when, of this machine's threads, no more than base have been running for a while. The one that asks is one of
+// them, and sleeps without the runtime's knowledge, whose own threads would wake up for it and be counted.
 func (g *gate) wait(base int) error {
 	deadline := time.Now().Add(g.patience)
-	for quiet := time.Now(); time.Since(quiet) < quietFor; time.Sleep(time.Millisecond) {
+	for quiet := time.Now(); time.Since(quiet) < quietFor; sleepAlone(time.Millisecond) {
 		n, err := running()
 		if err != nil {
 			return err
@@ -34,6 +37,12 @@ func (g *gate) wait(base int) error {
 		}
 	}
 	return nil
+}
+
+// sleepAlone is nanosleep(2) and nothing else.
+func sleepAlone(d time.Duration) {
+	t := unix.NsecToTimespec(d.Nanoseconds())
+	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)
 }
 
 // running is how many threads of the machine run or would like to.

@@ -34,6 +34,7 @@ type measure struct {
 
 var (
 	p50        = measure{"p50", func(r *result) float64 { return quantile(r.samples, 0.50) }}
+	p75        = measure{"p75", func(r *result) float64 { return quantile(r.samples, 0.75) }}
 	p99        = measure{"p99", func(r *result) float64 { return quantile(r.samples, 0.99) }}
 	dispatches = measure{"dispatches/s", func(r *result) float64 { return r.rate("flood_calls") }}
 	fires      = measure{"fires/s", func(r *result) float64 { return r.rate("flood_fired") }}
@@ -64,12 +65,12 @@ func scenarios() []*scenario {
 	return []*scenario{
 		{
 			name: "same-cpu", title: "one vector, device on the same CPU", mode: "closed", sameCPU: true, vectors: 1,
-			load: "none", procs: 2, gap: gap, warmup: 150, samples: 1000, rounds: 20, shortRounds: 6,
+			load: "none", procs: 2, gap: gap, warmup: 150, samples: 1000, rounds: 40, shortRounds: 6,
 			variants: []variant{cRead, cEpoll, cEpollET, dpdkEXT, dpdkMSIX, libuv, readInGo, cooperative, block},
 		},
 		{
 			name: "cross-cpu", title: "one vector, device on another CPU", mode: "closed", awake: true, vectors: 1,
-			load: "none", procs: 2, gap: gap, warmup: 150, samples: 1000, rounds: 20, shortRounds: 6,
+			load: "none", procs: 2, gap: gap, warmup: 150, samples: 1000, rounds: 40, shortRounds: 6,
 			variants: []variant{cRead, cEpollET, cHybrid, cBusy, dpdkEXT, dpdkMSIX, readInGo, block, hybrid, poll},
 		},
 		{
@@ -122,6 +123,7 @@ func comparisons() []comparison {
 		{"block_p50_vs_dpdk_msix", "same-cpu", p50, block, dpdkMSIX, 0.95, false},
 		{"block_p50_vs_libuv", "same-cpu", p50, block, libuv, 0, false},
 		{"block_p50_vs_go_read", "same-cpu", p50, block, readInGo, 0.55, false},
+		{"block_p75_vs_go_read", "same-cpu", p75, block, readInGo, 0, false},
 		{"cooperative_p50_vs_go_read", "same-cpu", p50, cooperative, readInGo, 0, false},
 		{"cross_block_p50_vs_c_epoll", "cross-cpu", p50, block, cEpollET, 1.10, false},
 		{"cross_block_p99_vs_c_epoll", "cross-cpu", p99, block, cEpollET, 0, false},

@@ -99,7 +99,7 @@ func (c *Counts) Add(later *Counts) {
 	c.WrongCPU += later.WrongCPU
 	c.Delivered = addByCPU(c.Delivered, later.Delivered)
 	c.RanOn = addByCPU(c.RanOn, later.RanOn)
-	if later.Latency != nil {
+	if later.Latency != nil && later.Latency.Count() > 0 {
 		if c.Latency == nil {
 			c.Latency = new(histogram.Histogram)
 		}

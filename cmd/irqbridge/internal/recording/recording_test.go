@@ -239,6 +239,7 @@ func TestLinesOfSeveralGoroutinesStayWhole(t *testing.T) {
 func FuzzRead(f *testing.F) {
 	f.Add(record(f).Bytes())
 	f.Add([]byte(`{"schema":1,"type":"run","kind":"intx","messages":[{}]}` + "\n" + `{"type":"tick","t":5,"messages":[{"raised":1,"latency":{"count":0,"buckets":[]}}]}`))
+	f.Add([]byte(`{"schema":1,"type":"run","kind":"intx","messages":[{}]}` + "\n" + `{"type":"tick","t":5,"messages":[{"latency":{"count":0,"buckets":[]}}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		r, all, err := readAll(text)
 		if err != nil {
