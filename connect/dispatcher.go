@@ -237,14 +237,14 @@ func (d *dispatcher) keep() bool {
 }
 
 // rest is called when nothing has come. After a time of that the P is given away, and also when GOMAXPROCS has become too low
-// for all that are kept.
+// for all that are kept. It is called for each wish of the runtime's, too, and takes no lock (keep.go).
 func (d *dispatcher) rest() {
 	now := time.Now()
 	if d.quiet.IsZero() {
 		d.quiet = now
 	}
 	silent := d.how.Wait != Poll && now.Sub(d.quiet) >= linger
-	if silent || !d.how.Reserve && !mayKeep(int(keepers.Load())) {
+	if silent || !d.how.Reserve && tooMany.Load() && !mayKeep(int(keepers.Load())) {
 		d.release()
 	}
 }

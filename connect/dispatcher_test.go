@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -350,4 +351,18 @@ func BenchmarkEventFDToRoutine(b *testing.B) {
 func threadAlive(tid int) bool {
 	_, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", tid))
 	return err == nil
+}
+
+// A thread does not look at GOMAXPROCS whenever nothing has come, since that would bring back the wish of the runtime's that was
+// turned down, but when the watchdog has seen that it is too low.
+func TestRestLooksWhenTheWatchdogSaysSo(t *testing.T) {
+	d := &dispatcher{how: Dispatch{Wait: Block}}
+	require.True(t, d.keep())
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	d.rest()
+	assert.True(t, d.keeps.Load())
+	countKeepers()
+	defer countKeepers()
+	d.rest()
+	assert.False(t, d.keeps.Load())
 }

@@ -25,6 +25,13 @@ func ordinaryPs() int { return runtime.GOMAXPROCS(0) - int(reserves.n.Load()) }
 // mayKeep tells whether n threads may keep a P.
 func mayKeep(n int) bool { return n <= ordinaryPs()/2 }
 
+// tooMany tells that GOMAXPROCS was too low for all that is kept when the watchdog last looked. The threads do not look
+// themselves: whoever asks for GOMAXPROCS takes a lock of the runtime's, and its end brings back the wish for the P that
+// package epoll turned down.
+var tooMany atomic.Bool
+
+func countKeepers() { tooMany.Store(!mayKeep(int(keepers.Load()))) }
+
 // keep counts one more thread, and returns whether there is a P for it.
 func keep() bool {
 	for {

@@ -11,7 +11,7 @@ import (
 // is stuck. So nothing that serves an interrupt reads a clock for it, and a process that was stopped and goes on is not
 // taken for one that is stuck.
 //
-// One goroutine looks. It lives while a thread does that runs service or deferred routines, and the last of these ends it.
+// One goroutine looks, and also whether too many threads keep a P. It lives while a thread does that runs service or deferred routines, and the last of these ends it.
 var watchdog = watch{limit: 10 * time.Second}
 
 // watchLooks is how often the watchdog looks within the limit.
@@ -65,6 +65,7 @@ func (w *watch) run(limit time.Duration, end <-chan struct{}) {
 			return
 		case <-tick.C:
 			calls = w.look(calls, limit)
+			countKeepers()
 		}
 	}
 }

@@ -15,6 +15,6 @@
 // The runtime wants the thread for two reasons. To stop the world or to scan its stack it has to have it, and asks again
 // within microseconds until it does. And a hundred times a second the monitor asks whoever has run for 10 ms to let
 // others run; who has slept in the kernel all the time gains nothing by a yield, and loses 100 to 300 us in which an
-// interrupt may come. [Set.Wait] tells the two apart: it turns a lone request down, unless goroutines wait for a P, and
+// interrupt may come. [Set.Wait] tells the two apart: it turns a lone request down, unless the rest of the process is busy, and
 // follows one that comes soon after another.
 package epoll

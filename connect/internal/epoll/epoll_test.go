@@ -3,6 +3,7 @@ package epoll
 import (
 	"encoding/binary"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -127,30 +128,66 @@ func TestTheWorldStops(t *testing.T) {
 	<-stopped
 }
 
-// The first wish of the runtime's is turned down, and a second soon after is followed.
+// The first wish of the runtime's is turned down, a second soon after is followed, and one of many is.
 func TestWishes(t *testing.T) {
 	s := newSet(t)
 	assert.False(t, s.interrupted(), "nobody asked before")
 	assert.True(t, s.interrupted(), "it insists")
-	s.wanted = unix.Timespec{} // long ago
-	assert.False(t, s.interrupted())
+	for s.wishes%patience != patience-1 {
+		s.wanted = clocks{} // long ago
+		assert.False(t, s.interrupted())
+	}
+	s.wanted = clocks{}
+	assert.True(t, s.interrupted())
 }
 
-// Goroutines that wait for a P are seen, and whoever waits with one then lets them have it.
-func TestGoroutinesThatWaitForAP(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	s := newSet(t)
-	runtime.Gosched()
-	assert.Eventually(t, func() bool { return !s.crowded() }, time.Minute, time.Millisecond, "what the runtime does by itself ends")
-	var ran atomic.Bool
-	go ran.Store(true)
-	assert.True(t, s.crowded())
-	assert.False(t, ran.Load())
-	for !ran.Load() { // the monitor asks after 10 ms, once in a while
-		_, err := s.Wait()
-		require.NoError(t, err)
+func TestOthersAreBusyFromAQuarterOfAProcessorOn(t *testing.T) {
+	before := clocks{wall: 1000, process: 500, thread: 400}
+	for name, c := range map[string]struct {
+		now  clocks
+		busy bool
+	}{
+		"nobody ran":      {clocks{wall: 2000, process: 500, thread: 400}, false},
+		"the thread did":  {clocks{wall: 2000, process: 1500, thread: 1400}, false},
+		"others a little": {clocks{wall: 2000, process: 750, thread: 400}, false},
+		"others did":      {clocks{wall: 2000, process: 751, thread: 400}, true},
+		"both did":        {clocks{wall: 2000, process: 2500, thread: 1400}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			wall, busy := c.now.since(&before)
+			assert.Equal(t, int64(1000), wall)
+			assert.Equal(t, c.busy, busy)
+		})
 	}
-	assert.Zero(t, testing.AllocsPerRun(100, func() { s.crowded() }))
+}
+
+// The clocks tell when goroutines compute, and then each wish is followed.
+func TestBusyGoroutinesGetTheirWish(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(3))
+	s := newSet(t)
+	s.interrupted()
+	var stop atomic.Bool
+	var busy sync.WaitGroup
+	for range 2 {
+		busy.Go(func() {
+			for !stop.Load() {
+			}
+		})
+	}
+	defer busy.Wait()
+	defer stop.Store(true)
+	for begin := readClocks(); ; runtime.Gosched() {
+		if now := readClocks(); now.process-begin.process > int64(100*time.Millisecond) && now.wall-begin.wall > 2*insistence {
+			break
+		}
+	}
+	s.wishes = 0
+	assert.True(t, s.interrupted())
+	var hogs bool
+	for begin := time.Now(); time.Since(begin) < time.Minute && !hogs; {
+		hogs = s.hogs() // this one ran all the time, and so did they, if they got a processor
+	}
+	assert.True(t, hogs)
 }
 
 func BenchmarkLook(b *testing.B) {

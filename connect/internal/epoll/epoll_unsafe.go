@@ -3,7 +3,6 @@ package epoll
 import (
 	"os"
 	"runtime"
-	"runtime/metrics"
 	"syscall"
 	"time"
 	"unsafe"
@@ -25,10 +24,10 @@ type Set struct {
 	// Events are those that were fetched last: Fd is the slot, Pad the generation of Add.
 	Events [Size]unix.EpollEvent
 
-	// When the runtime last wanted the thread, how often it waited, and how many goroutines wait for a P.
-	wanted   unix.Timespec
-	waits    uint
-	runnable [1]metrics.Sample
+	// How often the runtime has wanted the thread and when it last did, how often the thread has waited, and when it last
+	// looked around.
+	wishes, waits  uint
+	wanted, looked clocks
 }
 
 // Open makes a set. Close ends it.
@@ -37,7 +36,7 @@ func Open() (*Set, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	return &Set{FD: fd, runnable: [1]metrics.Sample{{Name: "/sched/goroutines/runnable:goroutines"}}}, nil
+	return &Set{FD: fd}, nil
 }
 
 // Close closes the set. Nobody waits any more.
@@ -73,21 +72,19 @@ func (s *Set) Look() (n int, err error) {
 	return n, failure(errno)
 }
 
-// courtesy is after how many waits a thread looks whether goroutines wait for a P. One that never gets to sleep is not asked
-// for its P but every 10 ms.
+// courtesy is after how many waits a thread looks whether it takes too much. One that never gets to sleep is not asked for its
+// P but every 10 ms.
 const courtesy = 256
 
 // Wait waits for up to [Period] and keeps the P. It may return nothing before that.
 func (s *Set) Wait() (n int, err error) {
-	if s.waits++; s.waits%courtesy == 0 && s.crowded() {
+	if s.waits++; s.waits%courtesy == 0 && s.hogs() {
 		runtime.Gosched()
 	}
 	n, errno := s.wait(int(Period / time.Millisecond))
 	switch {
 	case errno == unix.EINTR:
-		if !s.interrupted() && s.crowded() {
-			runtime.Gosched()
-		}
+		s.interrupted()
 	case n == 0:
 		Yield()
 	}

@@ -1,16 +1,20 @@
 package epoll
 
 import (
-	"runtime/metrics"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// A second wish of the runtime's within this time, in ns, is a stop of the world or a scan of the stack, which asks again at
-// once; the monitor asks every 10 ms.
-const insistence = 2_000_000
+const (
+	// A second wish of the runtime's within this time, in ns, is a stop of the world or a scan of the stack, which asks again
+	// at once; the monitor asks every 10 ms.
+	insistence = 2_000_000
+	// One wish of so many is followed whatever it is for: clocks do not see goroutines that wait for a P in a process that
+	// gets no processor.
+	patience = 16
+)
 
 // Yield is a point at which the runtime can take the thread: a call with a check of the stack, by which it asks.
 //
@@ -23,16 +27,16 @@ func Yield() { checkStack() }
 func checkStack() {}
 
 // interrupted follows or turns down the wish of the runtime that interrupted a wait, and tells which. From the end of the wait up
-// to where a wish is turned down nothing may check the stack, for that would follow it.
+// to where a wish is turned down nothing may check the stack, for that would follow it. Nothing but clocks can be asked here
+// whether others want to run: what takes and gives back a lock in the runtime, as reading its metrics does, brings the wish back.
 //
 //go:nosplit
 func (s *Set) interrupted() (followed bool) {
-	var now unix.Timespec
-	// SAFETY: the kernel writes one timespec, the size of now, which lives until the return.
-	_, _, _ = unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&now)), 0)
-	since := (now.Sec-s.wanted.Sec)*1_000_000_000 + now.Nsec - s.wanted.Nsec
+	now := readClocks()
+	since, busy := now.since(&s.wanted)
 	s.wanted = now
-	if since < insistence {
+	s.wishes++
+	if since < insistence || busy || s.wishes%patience == 0 {
 		Yield()
 		return true
 	}
@@ -46,10 +50,40 @@ func (s *Set) interrupted() (followed bool) {
 	return false
 }
 
-// crowded tells whether goroutines wait for a P. What a service routine has made ready may wait for this very one.
-func (s *Set) crowded() bool {
-	metrics.Read(s.runnable[:])
-	return s.runnable[0].Value.Kind() == metrics.KindUint64 && s.runnable[0].Value.Uint64() > 0
+// hogs tells whether, since it was last asked, the thread ran for most of the time beside others that are busy. What a service
+// routine has made ready may wait for this very P.
+func (s *Set) hogs() bool {
+	now := readClocks()
+	wall, busy := now.since(&s.looked)
+	ran := now.thread - s.looked.thread
+	s.looked = now
+	return busy && 2*ran > wall
+}
+
+// clocks are the time, and the processor time that the process and this thread of it have had, in ns.
+type clocks struct{ wall, process, thread int64 }
+
+//go:nosplit
+func readClocks() clocks {
+	return clocks{clock(unix.CLOCK_MONOTONIC), clock(unix.CLOCK_PROCESS_CPUTIME_ID), clock(unix.CLOCK_THREAD_CPUTIME_ID)}
+}
+
+//go:nosplit
+func clock(id uintptr) int64 {
+	var t unix.Timespec
+	// SAFETY: the kernel writes one timespec, the size of t, which lives until the return.
+	_, _, _ = unix.RawSyscall(unix.SYS_CLOCK_GETTIME, id, uintptr(unsafe.Pointer(&t)), 0)
+	return int64(t.Sec)*1_000_000_000 + int64(t.Nsec)
+}
+
+// since is how much time passed, and whether the process's other threads had a quarter of a processor in it: goroutines that are
+// ready may find no P then but this one. In a process that is idle otherwise there is another P for them.
+//
+//go:nosplit
+func (c *clocks) since(before *clocks) (wall int64, busy bool) {
+	wall = c.wall - before.wall
+	others := c.process - before.process - (c.thread - before.thread)
+	return wall, 4*others > wall
 }
 
 // The runtime keeps these two for packages outside (go.dev/issue/67401).
