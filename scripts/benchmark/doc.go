@@ -3,7 +3,7 @@
 // can serve.
 //
 //	scripts/bench --short            # under five minutes
-//	scripts/bench --out testdata/bench   # half an hour: tables, plots, and all of it as JSON
+//	scripts/bench --out testdata/bench   # a quarter of an hour: tables, plots, and all of it as JSON
 //
 // # What is measured
 //
@@ -51,7 +51,7 @@
 // by a register: from before the register's write to the beginning of the service routine. And opening the e1000e is
 // held beside libvfio, the library of the kernel's own VFIO tests, whose test prints how long it took to set a device up: that
 // maps the BARs and asks for the interrupts, in a container that is there already, and arms none. irqbridge's times, and those of the driver in
-// C, begin before the container: until BAR 0 is mapped, and until an interrupt is armed, by connect.Connect and by one call. All of this is emulated, so that an instruction
-// costs ten times as much as on a processor, and a wake-up does not: the ratios say what the way to the routine takes in instructions,
-// and nothing of hardware.
+// C, begin before the container: until BAR 0 is mapped, and until an interrupt is armed, by connect.Connect and by one call. All of this is emulated by one
+// thread of the host, the processors of the machine in turn: its ratios compare this library with C there, and say nothing of
+// hardware.
 package main

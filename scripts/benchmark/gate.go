@@ -5,9 +5,6 @@ import (
 	"os"
 	"strings"
 	"time"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // quietFor is how long nobody else may have been running before a measurement begins.
@@ -37,12 +34,6 @@ func (g *gate) wait(base int) error {
 		}
 	}
 	return nil
-}
-
-// sleepAlone is nanosleep(2) and nothing else.
-func sleepAlone(d time.Duration) {
-	t := unix.NsecToTimespec(d.Nanoseconds())
-	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)
 }
 
 // running is how many threads of the machine run or would like to.

@@ -56,7 +56,7 @@ interrupt thread, libuv and plain Go, and prints ratios. "go doc ./scripts/bench
 It wants two processors that nobody else uses, and root for SCHED_FIFO; progress goes to standard error. With --vm it
 measures interrupts of devices, in the virtual machine of scripts/vm, beside a driver in C and the kernel's libvfio.
 
-  --short        fewer rounds: under five minutes, in place of half an hour
+  --short        fewer rounds: under five minutes, in place of a quarter of an hour
   --json         print one line of JSON in place of the tables
   --out DIR      also write table.txt, result.json and the plots into DIR
   --svg DIR      also write the plots into DIR
