@@ -240,11 +240,12 @@ func TestCloseGoesOn(t *testing.T) {
 		t.Run(call, func(t *testing.T) {
 			m := vfiotest.FakeMachine(t)
 			m.Bind(t, m.EDU)
+			fd := newEventFD(t)
 			before := openFiles(t)
 			d, err := vfio.Open(m.EDU, m.Options()...)
 			require.NoError(t, err)
 			bar0(t, d)
-			require.NoError(t, d.EnableIRQs(vfio.MSI, 0, []int{-1}))
+			require.NoError(t, d.EnableIRQs(vfio.MSI, 0, []int{fd}))
 			m.Fake.Fail(call, errno, 1)
 			require.ErrorIs(t, d.Close(), errno)
 			_, _, enabled := d.EnabledIRQs()

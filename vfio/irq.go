@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -43,7 +44,8 @@ func (d *Device) EnabledIRQs() (index IRQIndex, vectors int, enabled bool) {
 // The first call for an index allocates vectors 0 to start+len(fds)-1. A later one replaces eventfds, and adds vectors
 // where the index can grow, without any effect on the others; where it cannot (IRQInfo.NoResize), that is ErrNotSupported.
 // The way is then to name all vectors at first, with -1 for those to come, or ReenableIRQs, which can lose interrupts.
-// Only one of INTx, MSI and MSIX is enabled at a time; a second is ErrBusy. Bus mastering is switched on for MSI and MSIX.
+// Only one of INTx, MSI and MSIX is enabled at a time; a second is ErrBusy. Bus mastering is switched on with an eventfd
+// for MSI or MSIX.
 //
 // When the host has fewer vectors than asked for, the error is a [*FewerVectorsError]. If the first call for an index
 // fails, the index is disabled. If a later one fails, all vectors that it named have lost their eventfds, including
@@ -148,7 +150,8 @@ func (d *Device) enable(op string, index IRQIndex, start int, fds []int) error {
 	}
 
 	var wasMaster pci.Command
-	messages := index == MSI || index == MSIX
+	// Without bus mastering a device sends no message. Who takes triggers away wants none, and may have switched it off.
+	messages := (index == MSI || index == MSIX) && slices.ContainsFunc(fds, func(fd int) bool { return fd >= 0 })
 	if messages {
 		command, err := d.readCommand(op)
 		if err != nil {

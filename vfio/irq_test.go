@@ -202,6 +202,21 @@ func TestFailedFirstEnableLeavesBusMasteringAsItWas(t *testing.T) {
 	})
 }
 
+// Who takes a trigger away gets bus mastering neither switched on nor off: a driver has ended its device's DMA before.
+func TestTakingATriggerAwayLeavesBusMasteringOff(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		d := m.Open(t, m.E1000E)
+		require.NoError(t, d.EnableIRQs(vfio.MSIX, 0, newEventFDs(t, 2)))
+		require.NoError(t, d.EnableIRQs(vfio.MSIX, 1, []int{-1}))
+		assert.NotZero(t, command(t, d)&uint8(pci.CommandBusMaster))
+		require.NoError(t, d.SetBusMaster(false))
+		require.NoError(t, d.EnableIRQs(vfio.MSIX, 0, []int{-1}))
+		assert.Zero(t, command(t, d)&uint8(pci.CommandBusMaster))
+		require.NoError(t, d.EnableIRQs(vfio.MSIX, 0, newEventFDs(t, 1)))
+		assert.NotZero(t, command(t, d)&uint8(pci.CommandBusMaster))
+	})
+}
+
 func TestFewerVectors(t *testing.T) {
 	m := vfiotest.FakeMachine(t, vfiotest.VectorLimit(2))
 	d := m.Open(t, m.E1000E)

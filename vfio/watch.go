@@ -126,7 +126,6 @@ func (d *Device) reported() {
 	d.mu.Lock()
 	d.faulted.Store(true) // under the lock: who saw it and then sets a handler hears of the next report only
 	f := d.onError
-	d.faulted.Store(true)
 	d.mu.Unlock()
 	if f != nil {
 		f()
