@@ -56,28 +56,33 @@ func (p processors) cpus() host.CPUSet { return host.FromGroupMask(int(p.group),
 var errNoCPU = errors.New("no CPU to serve interrupts on")
 
 // usable returns the processors of a set that can run a thread of this process: online and in its cpuset. An empty set
-// stands for all of these. When none is left the error is errNoCPU and says of each CPU what is wrong with it.
+// stands for those that the calling thread may run on. When none is left the error is errNoCPU and says of each CPU what is
+// wrong with it.
 func usable(h *host.Host, wanted host.CPUSet) (host.CPUSet, error) {
 	online, err := h.OnlineCPUs()
 	if err != nil {
 		return host.CPUSet{}, err
 	}
-	allowed, err := h.AllowedCPUs()
+	bindable, err := h.BindableCPUs()
 	if err != nil {
 		return host.CPUSet{}, err
 	}
 	if wanted.Empty() {
+		allowed, err := h.AllowedCPUs()
+		if err != nil {
+			return host.CPUSet{}, err
+		}
 		wanted = online.And(allowed)
 	}
-	if left := wanted.And(online).And(allowed); !left.Empty() {
+	if left := wanted.And(bindable); !left.Empty() {
 		return left, nil
 	}
 	var why []string
 	if absent := wanted.Minus(online); !absent.Empty() {
 		why = append(why, fmt.Sprintf("%s not online, the host has %s", cpuNames(absent), online))
 	}
-	if outside := wanted.And(online).Minus(allowed); !outside.Empty() {
-		why = append(why, fmt.Sprintf("%s outside this process's CPUs, %s", cpuNames(outside), allowed))
+	if outside := wanted.And(online).Minus(bindable); !outside.Empty() {
+		why = append(why, fmt.Sprintf("%s outside this process's cpuset, which has %s", cpuNames(outside), bindable))
 	}
 	return host.CPUSet{}, fmt.Errorf("%w: %s", errNoCPU, strings.Join(why, "; "))
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"strconv"
 	"strings"
 
@@ -26,6 +27,19 @@ func (h *Host) AllowedCPUs() (CPUSet, error) {
 	cpus, err := h.os.ThreadAffinity()
 	if err != nil {
 		return CPUSet{}, &Error{Op: "read the thread's CPUs", Err: err}
+	}
+	return cpus, nil
+}
+
+// BindableCPUs returns the CPUs that a thread of this process can be bound to: those that are online and, where that can be read,
+// in its cpuset. What a thread may run on now, after taskset or with isolcpus, is no limit for that (sched_setaffinity(2)).
+func (h *Host) BindableCPUs() (CPUSet, error) {
+	cpus, err := h.OnlineCPUs()
+	if err != nil {
+		return CPUSet{}, err
+	}
+	if cpuset, _, err := h.cpuset(); err == nil {
+		cpus = cpus.And(cpuset)
 	}
 	return cpus, nil
 }
@@ -95,7 +109,7 @@ func (h *Host) cpuset() (CPUSet, string, error) {
 	}
 	for line := range strings.Lines(string(b)) {
 		if group, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
-			cpus, err := h.readCPUList("/sys/fs/cgroup" + group + "/cpuset.cpus.effective")
+			cpus, err := h.readCPUList(path.Join("/sys/fs/cgroup", group, "cpuset.cpus.effective"))
 			return cpus, group, err
 		}
 	}

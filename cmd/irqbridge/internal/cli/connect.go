@@ -338,16 +338,16 @@ func (a *app) checkCPUs(verb string, address pci.Address, cpus host.CPUSet) erro
 	if err != nil {
 		return err
 	}
-	usable, err := a.usableCPUs()
+	bindable, err := a.host.BindableCPUs()
 	if err != nil {
 		return err
 	}
-	next := fmt.Sprintf("irqbridge %s %v --cpus %s", verb, address, usable)
+	next := fmt.Sprintf("irqbridge %s %v --cpus %s", verb, address, bindable)
 	if absent := cpus.Minus(online); !absent.Empty() {
 		return &failure{exitFailed, fmt.Errorf("--cpus %s: CPU %s is not online; the host has %s", cpus, absent, online), next}
 	}
-	if outside := cpus.Minus(usable); !outside.Empty() {
-		return &failure{exitFailed, fmt.Errorf("--cpus %s: CPU %s is not allowed to this process, which may use %s", cpus, outside, usable), next}
+	if outside := cpus.Minus(bindable); !outside.Empty() {
+		return &failure{exitFailed, fmt.Errorf("--cpus %s: CPU %s is outside this process's cpuset, which has %s", cpus, outside, bindable), next}
 	}
 	return nil
 }
