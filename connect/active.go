@@ -86,12 +86,8 @@ func (p *ActiveStateParameters) report(op string, change func(*Interrupt) error)
 		return &StatusError{Status: StatusInvalidParameter, Op: op, Reason: "ConnectionContext is no connected interrupt"}
 	}
 	atThread(i.synchronizeIRQL, func(t *thread) {
-		if !i.lock.acquire(t.tid) {
-			err = &BugCheckError{
-				Code:      SpinLockAlreadyOwned,
-				Interrupt: i,
-				Reason:    fmt.Sprintf("%s of %s: called from its own service routine, for which it would wait", op, i),
-			}
+		if refused := i.lock.acquireWith(t.tid); refused != "" {
+			err = i.ownWait(op, refused)
 			return
 		}
 		defer i.lock.release()

@@ -113,7 +113,7 @@ func lockRows(t *testing.T) {
 		r.trigger(0)
 		err := received(t, reports)
 		bugCheck(t, err, connect.SpinLockAlreadyOwned)
-		assert.ErrorContains(t, err, "recursive")
+		assert.ErrorContains(t, err, "this thread already holds it")
 	})
 	onMachine(t, "139", func(t *testing.T, m *vfiotest.Machine) {
 		low, high := twoLevels(t, m)

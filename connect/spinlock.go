@@ -32,7 +32,7 @@ type SpinLock struct {
 	}
 }
 
-// acquire takes the lock for a thread. false means that the thread has it already.
+// acquire takes the lock for a thread that has no other one. false means that the thread has it already.
 func (l *SpinLock) acquire(tid int32) bool {
 	if l.owner.Load() == tid {
 		return false
@@ -40,6 +40,55 @@ func (l *SpinLock) acquire(tid int32) bool {
 	l.mu.Lock()
 	l.owner.Store(tid)
 	return true
+}
+
+// lockWaits are the locks that threads wait for which may have others.
+var lockWaits struct {
+	sync.Mutex
+	byTID map[int32]*SpinLock
+}
+
+// acquireWith takes the lock for a thread that may have others. Where that would be to wait for itself it does not, and
+// says why: the thread has the lock already, or who has it waits for one of the thread's, be it by way of others.
+func (l *SpinLock) acquireWith(tid int32) (refused string) {
+	if l.owner.Load() == tid {
+		return "this thread already holds it, as its service routine does, which runs under it"
+	}
+	if !l.mu.TryLock() {
+		// Of those who make a circle the last one to wait sees it: the others have written down what they wait for.
+		lockWaits.Lock()
+		if l.leadsTo(tid) {
+			lockWaits.Unlock()
+			return "the thread that holds it waits for a lock that this thread holds; take locks in the same order everywhere"
+		}
+		if lockWaits.byTID == nil {
+			lockWaits.byTID = make(map[int32]*SpinLock)
+		}
+		lockWaits.byTID[tid] = l
+		lockWaits.Unlock()
+		l.mu.Lock()
+		lockWaits.Lock()
+		delete(lockWaits.byTID, tid)
+		lockWaits.Unlock()
+	}
+	l.owner.Store(tid)
+	return ""
+}
+
+// leadsTo tells whether the lock's holder waits for the thread. lockWaits is locked. A thread that has just got a lock may
+// not be its owner yet; it waits for no other before it is.
+func (l *SpinLock) leadsTo(tid int32) bool {
+	for {
+		owner := l.owner.Load()
+		if owner == tid {
+			return true
+		}
+		next := lockWaits.byTID[owner]
+		if next == nil {
+			return false
+		}
+		l = next
+	}
 }
 
 func (l *SpinLock) release() {
@@ -89,12 +138,13 @@ func LockGroup(lock *SpinLock, ps ...*Parameters) {
 //
 // fn may use the device and the data it shares with the service routine. It must not call Connect or Disconnect
 // (they return a [*BugCheckError]) and must not call Synchronize with the same lock again, nor may a service routine
-// do so under its own lock: that would wait for itself, so it panics with a [*BugCheckError] instead. In a service
-// routine the dispatcher turns the panic into the interrupt's error.
+// do so under its own lock: that would wait for itself, so it panics with a [*BugCheckError] instead. So it does when it
+// would wait for a thread that waits for a lock of this one: two locks are taken in the same order everywhere. In a
+// service routine the dispatcher turns the panic into the interrupt's error.
 func (i *Interrupt) Synchronize(fn func() bool) (result bool) {
 	atThread(i.synchronizeIRQL, func(t *thread) {
-		if !i.lock.acquire(t.tid) {
-			panic(i.recursion("Synchronize"))
+		if refused := i.lock.acquireWith(t.tid); refused != "" {
+			panic(i.ownWait("Synchronize", refused))
 		}
 		defer i.releaseLock(i.lockTaken())
 		result = fn()
@@ -102,12 +152,12 @@ func (i *Interrupt) Synchronize(fn func() bool) (result bool) {
 	return result
 }
 
-func (i *Interrupt) recursion(op string) *BugCheckError {
+// ownWait refuses to take a lock for which the thread would wait for ever.
+func (i *Interrupt) ownWait(op, why string) *BugCheckError {
 	return &BugCheckError{
 		Code:      SpinLockAlreadyOwned,
 		Interrupt: i,
-		Reason: fmt.Sprintf("recursive %s: this thread already holds the lock of vector 0x%x; "+
-			"its service routine runs under that lock and needs no %s", op, i.Descriptor().Vector, op),
+		Reason:    fmt.Sprintf("%s would wait for itself for the lock of vector 0x%x: %s", op, i.Descriptor().Vector, why),
 	}
 }
 
@@ -120,7 +170,8 @@ func (i *Interrupt) recursion(op string) *BugCheckError {
 // rules of Synchronize hold: no Connect, no Disconnect, nothing that waits.
 //
 // The error is a [*BugCheckError], and nothing has changed: SpinLockAlreadyOwned when this thread has the lock already,
-// in a service routine that runs under it or by an earlier call; PassiveInterruptError for an interrupt with a
+// in a service routine that runs under it or by an earlier call, or would wait for a thread that waits for a lock of this
+// one; PassiveInterruptError for an interrupt with a
 // passive-level routine, which has no spin lock and whose Synchronize works.
 func (i *Interrupt) AcquireLock() (before KIRQL, err error) {
 	if i.passive() {
@@ -133,9 +184,9 @@ func (i *Interrupt) AcquireLock() (before KIRQL, err error) {
 		}
 	}
 	t, before := raise(i.synchronizeIRQL)
-	if !i.lock.acquire(t.tid) {
+	if refused := i.lock.acquireWith(t.tid); refused != "" {
 		t.lower(before)
-		return 0, i.recursion("AcquireLock")
+		return 0, i.ownWait("AcquireLock", refused)
 	}
 	i.lock.byHand, i.lock.before, i.lock.taken = true, before, i.lockTaken()
 	return before, nil

@@ -1,8 +1,12 @@
 package connect
 
 import (
+	"maps"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -71,6 +75,47 @@ func TestRecursionOverTwoInterruptsOfOneLock(t *testing.T) {
 		return true
 	})
 	assert.True(t, b.Synchronize(func() bool { return true }))
+}
+
+// Threads that take locks in different orders would wait for each other for ever: the one that closes the circle is
+// refused, and the others go on when it has released what it has.
+func TestLocksInDifferentOrders(t *testing.T) {
+	for _, n := range []int{2, 5} {
+		locks := make([]*Interrupt, n)
+		for k := range locks {
+			locks[k] = lone(nil, 5)
+		}
+		awaited := func(l *SpinLock) bool {
+			lockWaits.Lock()
+			defer lockWaits.Unlock()
+			return slices.Contains(slices.Collect(maps.Values(lockWaits.byTID)), l)
+		}
+		last := locks[n-1]
+		before, err := last.AcquireLock()
+		require.NoError(t, err)
+		done := make(chan bool)
+		for k := n - 2; k >= 0; k-- { // each holds its own and waits for the next one's
+			go func() {
+				done <- locks[k].Synchronize(func() bool { return locks[k+1].Synchronize(func() bool { return true }) })
+			}()
+			require.Eventually(t, func() bool { return awaited(locks[k+1].lock) }, time.Minute, time.Millisecond)
+		}
+		_, err = locks[0].AcquireLock()
+		var check *BugCheckError
+		require.ErrorAs(t, err, &check)
+		assert.Equal(t, SpinLockAlreadyOwned, check.Code)
+		assert.Same(t, locks[0], check.Interrupt)
+		assert.Contains(t, check.Reason, "same order")
+		assert.PanicsWithError(t, (&BugCheckError{
+			Code: SpinLockAlreadyOwned, Interrupt: locks[0], Reason: strings.Replace(check.Reason, "AcquireLock", "Synchronize", 1),
+		}).Error(), func() { locks[0].Synchronize(func() bool { return true }) })
+		require.NoError(t, last.ReleaseLock(before))
+		for range n - 1 {
+			assert.True(t, <-done)
+		}
+		assert.Nil(t, lookupThread())
+		assert.Empty(t, lockWaits.byTID)
+	}
 }
 
 func TestAcquireLockBindsTheThread(t *testing.T) {
