@@ -13,7 +13,7 @@ import (
 //
 //	              eventfd to routine    costs while silent          costs the rest of the process
 //	Block         as a loop in C        nothing after a second      one P while interrupts come
-//	Cooperative   2.5 to 3.5 times C    nothing                     nothing
+//	Cooperative   1.5 to 3.5 times C    nothing                     nothing
 //	Hybrid        a tenth, within Spin  nothing after a second      one P while interrupts come
 //	Poll          a tenth               a processor                 one P
 //
@@ -39,7 +39,9 @@ const (
 	// Hybrid looks without sleeping for Dispatch.Spin after each interrupt, and then waits as Block does. It is for bursts.
 	Hybrid
 	// Poll never sleeps: it looks again and again, and takes a processor. Keep others off it (isolcpus, cpuset), the process's
-	// own threads too. On a processor that is shared it is slower than Block at times: it loses its turns.
+	// own threads too. On a processor that is shared it is slower than Block at times: it loses its turns. So it does, for
+	// milliseconds, in a process that computes elsewhere: after 10 ms the runtime takes the P, and another of its threads has to
+	// run to give it back. Its DPCs run on any processor, where those of other threads run on the thread's own.
 	Poll
 )
 
@@ -106,9 +108,13 @@ func (d Dispatch) check() error {
 
 // SetDispatch chooses how the interrupts of the device are waited for and served, those with the given message numbers, 0 for
 // the line, or all when none is given. It is for interrupts that are connected later; it is refused, and changes nothing,
-// while one of them is connected, for messages that were not assigned, and for a Dispatch that makes no sense.
+// while one of them is connected, for messages that were not assigned, and for a Dispatch that makes no sense. In a service or deferred routine the error is a
+// [*BugCheckError].
 // The resources that the next Assign gives begin with the default.
 func (r *Resources) SetDispatch(d Dispatch, messages ...int) error {
+	if err := requirePassive("SetDispatch"); err != nil {
+		return err
+	}
 	err := d.check()
 	if err == nil {
 		err = r.setDispatch(d, messages)

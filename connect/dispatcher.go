@@ -77,6 +77,10 @@ const (
 // startDispatcher makes the thread and returns when it is pinned and about to wait.
 func startDispatcher(h *host.Host, cpus host.CPUSet, how Dispatch) (*dispatcher, error) {
 	d := &dispatcher{host: h, cpus: cpus, how: how, kick: -1, done: make(chan struct{}), deferred: dpcQueueOf(cpus)}
+	if how.Wait == Poll {
+		// A thread that never sleeps would keep a worker on its processors from running.
+		d.deferred = dpcQueueOf(host.CPUSet{})
+	}
 	d.table.Store(new([]atomic.Pointer[source]))
 	if err := d.open(); err != nil {
 		d.close()

@@ -244,6 +244,11 @@ func FlushDPCs() error {
 		handedOn.followPending(&t.pending)
 	}
 	handedOn.wait()
+	for _, t := range allThreads() {
+		// The marker may have been run while the rest of its list is still on its way to other queues.
+		t.pending.mu.Lock()
+		t.pending.mu.Unlock() //nolint:staticcheck // to have waited for who holds it
+	}
 	for _, q := range dpcQueues.all() {
 		ended.follow(q)
 	}

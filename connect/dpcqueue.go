@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/irqbridge/irqbridge/connect/internal/epoll"
 	"github.com/irqbridge/irqbridge/vfio/host"
 )
 
@@ -253,7 +254,7 @@ func (q *dpcQueue) rouse() {
 	q.asleep = false
 	q.mu.Unlock()
 	if asleep {
-		_, _ = unix.Write(q.wake, oneSignal)
+		epoll.Signal(q.wake)
 	}
 }
 

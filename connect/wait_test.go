@@ -12,6 +12,7 @@ import (
 
 	"github.com/irqbridge/irqbridge/connect"
 	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio/host"
 	"github.com/irqbridge/irqbridge/vfio/vfiotest"
 )
 
@@ -225,6 +226,41 @@ func TestBlockRests(t *testing.T) {
 		require.NoError(t, i.Dispatching().Warning)
 	}
 	r.disconnect(i)
+}
+
+// A routine would wait for its device's lock, which a Disconnect has that waits for the routine.
+func TestSetDispatchInARoutine(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	r := edu(t, m, pci.KindMSI)
+	refused := make(chan error, 1)
+	r.connect(0, func(*connect.Interrupt, any) bool {
+		refused <- r.resources.SetDispatch(connect.Dispatch{})
+		return true
+	})
+	r.trigger(0)
+	bugCheck(t, received(t, refused), connect.DriverViolation)
+}
+
+// The deferred routines of a thread that polls run elsewhere: it never leaves its processors to another thread.
+func TestDPCsOfAThreadThatPolls(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		cpu := m.CPUs.CPUs()[m.CPUs.Len()-1]
+		r := open(t, m, m.EDU, connect.Policy{Kind: pci.KindMSI, CPUs: host.CPUSetOf(cpu)})
+		require.NoError(t, r.resources.SetDispatch(connect.Dispatch{Wait: connect.Poll, Reserve: true}))
+		allowed := make(chan host.CPUSet, 1)
+		d := connect.NewDPC(func(*connect.DPC, any, any, any) {
+			cpus, err := m.Host.AllowedCPUs()
+			assert.NoError(t, err)
+			allowed <- cpus
+		}, nil)
+		r.connect(0, func(i *connect.Interrupt, context any) bool {
+			d.Insert(nil, nil)
+			return claim(i, context)
+		})
+		r.trigger(0)
+		assert.Greater(t, received(t, allowed).Len(), 1)
+		flush(t)
+	})
 }
 
 // What goes with polling at a priority is told.

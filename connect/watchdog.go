@@ -167,6 +167,6 @@ func stuckError(i *Interrupt, d *DPC, took, limit time.Duration) *BugCheckError 
 		Interrupt:  i,
 		DPC:        d,
 		Reason: fmt.Sprintf("%s %s has not returned for %s, and what is served by the same thread waits; "+
-			"SIGQUIT shows where every goroutine is", what, who, took.Round(time.Millisecond)),
+			"SIGQUIT shows where every goroutine is, with GOTRACEBACK=crash also those that run", what, who, took.Round(time.Millisecond)),
 	}
 }

@@ -183,11 +183,6 @@ func TestBusyGoroutinesGetTheirWish(t *testing.T) {
 	}
 	s.wishes = 0
 	assert.True(t, s.interrupted())
-	var hogs bool
-	for begin := time.Now(); time.Since(begin) < time.Minute && !hogs; {
-		hogs = s.hogs() // this one ran all the time, and so did they, if they got a processor
-	}
-	assert.True(t, hogs)
 }
 
 func BenchmarkLook(b *testing.B) {

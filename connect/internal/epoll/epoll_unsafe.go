@@ -2,7 +2,6 @@ package epoll
 
 import (
 	"os"
-	"runtime"
 	"syscall"
 	"time"
 	"unsafe"
@@ -24,10 +23,9 @@ type Set struct {
 	// Events are those that were fetched last: Fd is the slot, Pad the generation of Add.
 	Events [Size]unix.EpollEvent
 
-	// How often the runtime has wanted the thread and when it last did, how often the thread has waited, and when it last
-	// looked around.
-	wishes, waits  uint
-	wanted, looked clocks
+	// How often the runtime has wanted the thread, and when it last did.
+	wishes uint
+	wanted clocks
 }
 
 // Open makes a set. Close ends it.
@@ -72,15 +70,18 @@ func (s *Set) Look() (n int, err error) {
 	return n, failure(errno)
 }
 
-// courtesy is after how many waits a thread looks whether it takes too much. One that never gets to sleep is not asked for its
-// P but every 10 ms.
-const courtesy = 256
+// one is what a signal adds to an eventfd.
+var one uint64 = 1
+
+// Signal signals an eventfd without the runtime's knowledge, at the end of whose system calls a wish that [Set.Wait] turned down
+// comes back. It does not block: for that an eventfd would have to count to its end.
+func Signal(fd int) {
+	// SAFETY: the kernel reads the 8 bytes of one, which is never written.
+	_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&one)), 8)
+}
 
 // Wait waits for up to [Period] and keeps the P. It may return nothing before that.
 func (s *Set) Wait() (n int, err error) {
-	if s.waits++; s.waits%courtesy == 0 && s.hogs() {
-		runtime.Gosched()
-	}
 	n, errno := s.wait(int(Period / time.Millisecond))
 	switch {
 	case errno == unix.EINTR:

@@ -50,16 +50,6 @@ func (s *Set) interrupted() (followed bool) {
 	return false
 }
 
-// hogs tells whether, since it was last asked, the thread ran for most of the time beside others that are busy. What a service
-// routine has made ready may wait for this very P.
-func (s *Set) hogs() bool {
-	now := readClocks()
-	wall, busy := now.since(&s.looked)
-	ran := now.thread - s.looked.thread
-	s.looked = now
-	return busy && 2*ran > wall
-}
-
 // clocks are the time, and the processor time that the process and this thread of it have had, in ns.
 type clocks struct{ wall, process, thread int64 }
 
