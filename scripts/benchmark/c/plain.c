@@ -11,6 +11,7 @@
 
 #define BATCH 64
 #define SPIN_NS 200000
+#define SPIN_TURNS 8 /* between two readings of the clock, as irqbridge has it */
 
 static int set;
 static int drain;
@@ -78,7 +79,9 @@ static void *by_hybrid(void *unused)
 {
 	begin();
 	for (uint64_t until = 0;;) {
-		int n = wait_for(0);
+		int n = 0;
+		for (int turn = 0; n <= 0 && turn < SPIN_TURNS; turn++)
+			n = wait_for(0);
 		if (n <= 0 && now_ns() >= until)
 			n = wait_for(-1);
 		if (n > 0) {
