@@ -41,6 +41,20 @@ func asChild() {
 	}
 }
 
+// The ten set-ups that a bring-up program meets, and the test in which each is broken on a real kernel, too, and in which
+// doctor has to name its cause first (scripts/test --all runs all ten on both of Debian's kernels):
+//
+//	no IOMMU                        TestWithoutIOMMU, in a machine of its own
+//	no interrupt remapping          TestDoctorWithoutRemapping, in a machine of its own
+//	a module is missing             TestDoctorMissesModules
+//	a node is closed to the user    TestDoctorAsAnotherUser
+//	the group is not viable         TestDoctorNamesTheBlockerOfAGroup
+//	bus master off                  TestDoctorReadsTheHardware
+//	the device is in D3             TestDoctorReadsTheHardware
+//	memory decoding off             TestDoctorReadsTheHardware
+//	more messages than vectors      TestMoreMessagesThanVectors, in a machine of its own
+//	irqbalance, a moved interrupt   TestDoctorSeesIRQBalance, TestDoctorFindsAMovedInterrupt
+
 // told is a check as doctor --json prints it.
 type told struct{ ID, Status, Cause, Next string }
 
