@@ -19,8 +19,9 @@ type evidence struct {
 	kind     pci.Kind
 	message  int
 	loopback bool
-	stuck    bool          // the line stayed asserted
-	config   *pci.Function // as the hardware has it, nil when it cannot be read
+	stuck    bool                  // the line stayed asserted
+	config   *pci.Function         // as the hardware has it, nil when it cannot be read
+	entry    *diagnosis.TableEntry // of the message in the MSI-X table, nil when it cannot be read
 	raised   uint64
 	calls    uint64
 	claimed  uint64
@@ -64,6 +65,9 @@ func (s *session) diagnoseRow(r *row) *problem {
 	if config, err := s.device.Host().Config(s.device.Address()); err == nil {
 		e.config, _ = pci.Decode(config)
 	}
+	if e.kind == pci.KindMSIX && e.config != nil {
+		e.entry = s.tableEntry(e.config, e.message)
+	}
 	if h := r.routine.handler; h != nil {
 		e.fault = h.Fault()
 		e.register, e.mask = h.StatusRegister()
@@ -71,6 +75,30 @@ func (s *session) diagnoseRow(r *row) *problem {
 	}
 	cause, next := e.explain()
 	return &problem{cause, next}
+}
+
+// tableEntry reads what the MSI-X table has for a message; nil when it cannot be read. Where the kernel does not let the table
+// be mapped (Linux before 4.16), it reads as all ones.
+func (s *session) tableEntry(config *pci.Function, message int) *diagnosis.TableEntry {
+	if config.MSIX == nil {
+		return nil
+	}
+	bar, err := s.device.BAR(config.MSIX.Table.BAR)
+	if err != nil {
+		return nil
+	}
+	var words [diagnosis.TableEntrySize / 4]uint32
+	at := uint64(config.MSIX.Table.Offset) + uint64(message)*diagnosis.TableEntrySize
+	for i := range words {
+		if words[i], err = bar.Read32(at + uint64(4*i)); err != nil {
+			return nil
+		}
+	}
+	const ones = 1<<32 - 1
+	if words == [...]uint32{ones, ones, ones, ones} {
+		return nil
+	}
+	return &diagnosis.TableEntry{Address: uint64(words[1])<<32 | uint64(words[0]), Masked: words[3]&1 != 0}
 }
 
 // explain names the first cause that fits, going the way of the interrupt from its end to its beginning: what happened
@@ -126,12 +154,16 @@ func (e *evidence) explain() (cause, next string) {
 	}
 }
 
-// messages judges what in the device's configuration space may keep a message from being sent.
+// messages judges what in the device's configuration space and MSI-X table may keep a message from being sent.
 func (e *evidence) messages(hardware *pci.Function) diagnosis.Check {
-	for _, c := range []diagnosis.Check{
+	checks := []diagnosis.Check{
 		diagnosis.Enabled(e.address, hardware, e.kind), diagnosis.BusMaster(e.address, hardware),
 		diagnosis.Masked(e.address, hardware, e.kind, []int{e.message}),
-	} {
+	}
+	if e.entry != nil {
+		checks = append(checks, diagnosis.Entry(e.address, hardware, e.message, *e.entry))
+	}
+	for _, c := range checks {
 		if c.Status == diagnosis.Failure {
 			return c
 		}

@@ -378,6 +378,66 @@ func TestAnInterruptThatDoesNotComeIsExplained(t *testing.T) {
 	})
 }
 
+// wipingProfile is a profile of e1000e whose enable steps write to the MSI-X table, as a reset within a device does: to the
+// register %s of message 0's entry, the value %s.
+const wipingProfile = `{
+  "profile": 1,
+  "name": "wiping",
+  "match": [{"vendor": "0x8086", "device": "0x10d3"}],
+  "registers": {
+    "ICR":     {"bar": 0, "offset": "0xc0", "width": 32},
+    "ICS":     {"bar": 0, "offset": "0xc8", "width": 32},
+    "IMS":     {"bar": 0, "offset": "0xd0", "width": 32},
+    "IMC":     {"bar": 0, "offset": "0xd8", "width": 32},
+    "IVAR":    {"bar": 0, "offset": "0xe4", "width": 32},
+    "ADDRESS": {"bar": 3, "offset": "0x0", "width": 32},
+    "CONTROL": {"bar": 3, "offset": "0xc", "width": 32}
+  },
+  "interrupts": [
+    {
+      "kinds": ["msix"],
+      "enable": [{"write": "IMC", "value": "0xffffffff"}, {"write": "ICR", "value": "0xffffffff"}, {"write": "IVAR", "value": "0x000cba98"}, {"write": "%s", "value": "%s"}],
+      "disable": [{"write": "IMC", "value": "0xffffffff"}, {"write": "ICR", "value": "0xffffffff"}],
+      "messages": [
+        {
+          "message": 0,
+          "enable": [{"write": "IMS", "value": "0x100000"}],
+          "raise": [{"write": "ICS", "value": "0x100000"}],
+          "status": {"register": "ICS", "mask": "0x100000"},
+          "acknowledge": [{"write": "ICR", "value": "status"}]
+        }
+      ]
+    }
+  ]
+}
+`
+
+// TestAnEntryOfTheMSIXTableThatWasWipedIsFound: what resets the table within the device leaves no trace in configuration space.
+func TestAnEntryOfTheMSIXTableThatWasWipedIsFound(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		bound(t, m, m.E1000E)
+		if !m.Real {
+			defer func(d time.Duration) { serviceDeadline = d }(serviceDeadline)
+			serviceDeadline = 300 * time.Millisecond
+		}
+		nic := m.E1000E.String()
+		for _, c := range []struct{ register, value, want string }{
+			{"CONTROL", "0x1", "it is masked in the MSI-X table (BAR 3 at 0x0): a reset within the device did that, or a write to its BAR"},
+			{"ADDRESS", "0x0", "the MSI-X table (BAR 3 at 0x0) has address 0 for it, where no interrupt controller is: a reset within the device did that"},
+		} {
+			t.Run(c.register, func(t *testing.T) {
+				file := filepath.Join(t.TempDir(), "wiping.json")
+				require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, wipingProfile, c.register, c.value), 0o644))
+				r := irqbridge(t, m, "connect", nic, "--profile", file, "--messages", "1", "--raise", "5")
+				assert.Equal(t, 1, r.code)
+				assert.Contains(t, r.stderr, "message 0: 0 of 1 raised interrupts were serviced: "+c.want)
+				assert.Contains(t, r.stderr, "\nnext: have nothing reset the device once its interrupts are connected, then: irqbridge connect "+nic+"\n")
+			})
+		}
+		assert.Zero(t, irqbridge(t, m, "connect", nic, "--raise", "1").code, "the kernel programs the table anew")
+	})
+}
+
 // TestAFullDiskIsNoSuccess is the check that output is checked.
 func TestAFullDiskIsNoSuccess(t *testing.T) {
 	m := vfiotest.FakeMachine(t)

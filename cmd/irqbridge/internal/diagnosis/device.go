@@ -239,5 +239,5 @@ func (f *Device) NotLookedAt() string {
 	if f.Config == nil || f.Config.MSIX == nil || f.Live() != pci.KindMSIX {
 		return ""
 	}
-	return notLookedAt(f.Config.MSIX)
+	return notLookedAt(f.Address, f.Config.MSIX)
 }

@@ -79,8 +79,32 @@ func address(a pci.Address, f *pci.Function) Check {
 	return ok(id, fmt.Sprintf("MSI goes to 0x%x with data 0x%x", f.MSI.Address, f.MSI.Data))
 }
 
+// TableEntry is what the MSI-X table has for one message.
+type TableEntry struct {
+	Address uint64
+	Masked  bool
+}
+
+// TableEntrySize is the size of one in the device's memory (PCI Express 4.0, 7.7.2.5 ff.).
+const TableEntrySize = 16
+
+// Entry tells whether the MSI-X table lets a message out. The table is in the device's memory, where a reset within the
+// device gets at it that the kernel knows nothing of. Only who has the device open can read it.
+func Entry(a pci.Address, f *pci.Function, message int, e TableEntry) Check {
+	const id, why = "table", ": a reset within the device did that, or a write to its BAR"
+	at := fmt.Sprintf("BAR %d at 0x%x", f.MSIX.Table.BAR, uint64(f.MSIX.Table.Offset)+uint64(message)*TableEntrySize)
+	next := fmt.Sprintf("have nothing reset the device once its interrupts are connected, then: irqbridge connect %v", a)
+	switch {
+	case e.Address == 0:
+		return fail(id, "the MSI-X table ("+at+") has address 0 for it, where no interrupt controller is"+why, next)
+	case e.Masked:
+		return fail(id, "it is masked in the MSI-X table ("+at+")"+why, next)
+	}
+	return ok(id, "the MSI-X table lets it out")
+}
+
 // notLookedAt is about the table of MSI-X.
-func notLookedAt(m *pci.MSIX) string {
+func notLookedAt(a pci.Address, m *pci.MSIX) string {
 	return fmt.Sprintf("the table of MSI-X in BAR %d at 0x%x (address, data and mask bit of each message) and its pending bits: they are the device's memory, "+
-		"and to map that while somebody else has the device can go wrong", m.Table.BAR, m.Table.Offset)
+		"and to map that while somebody else has the device can go wrong; irqbridge connect %v looks, when a message does not come", m.Table.BAR, m.Table.Offset, a)
 }
