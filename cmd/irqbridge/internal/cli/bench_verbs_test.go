@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/irqbridge/irqbridge/pci"
+	"github.com/irqbridge/irqbridge/vfio"
 	"github.com/irqbridge/irqbridge/vfio/vfiotest"
 )
 
@@ -125,6 +127,31 @@ func TestReset(t *testing.T) {
 		for line := range strings.Lines(r.stderr) {
 			assert.Regexp(t, "^(irqbridge|next): ", line)
 		}
+	})
+}
+
+// TestResetLeavesADeviceToItsUser: what a program has open is not reset by another, whose dry run says so, too.
+func TestResetLeavesADeviceToItsUser(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		bound(t, m, m.BridgeE1000)
+		connected(t, m, m.BridgeEDU, vfio.MSI, 1)
+		connected(t, m, m.NVMe, vfio.MSIX, 1)
+		edu, nvme, holder := m.BridgeEDU.String(), m.NVMe.String(), fmt.Sprintf("process %d (", os.Getpid())
+		before := state(t, m, m.BridgeEDU) + state(t, m, m.NVMe)
+		for _, c := range []struct{ args, want string }{
+			{nvme, " is open in " + holder},
+			{nvme + " --dry-run", nvme + ": reset would fail: its IOMMU group is open in " + holder},
+			{edu, " is open in " + holder},
+			{edu + " --hot", " is open in " + holder},
+			{edu + " --hot --dry-run", fmt.Sprintf("open in another process: %v, %v\n", m.BridgeEDU, m.BridgeE1000)},
+		} {
+			r := irqbridge(t, m, append([]string{"reset"}, strings.Fields(c.args)...)...)
+			assert.Equal(t, 1, r.code)
+			assert.Contains(t, r.stderr, c.want)
+			assert.Contains(t, r.stderr, "\nnext: ")
+			assert.Equal(t, before, state(t, m, m.BridgeEDU)+state(t, m, m.NVMe), "their messages are enabled as before")
+		}
+		assert.Contains(t, irqbridge(t, m, "reset", "--hot", "--dry-run", edu).stdout, "  vfio-pci  end "+holder)
 	})
 }
 

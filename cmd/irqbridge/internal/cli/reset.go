@@ -76,34 +76,62 @@ func (a *app) printResetPlan(d host.Device, hot bool) error {
 		return &failure{exitFailed, fmt.Errorf("%v: reset would fail: the device is not bound to a VFIO driver", d.Address), "irqbridge bind " + d.Address.String()}
 	}
 	if !hot {
+		if users := a.users(d); users != "" {
+			return &failure{exitFailed, fmt.Errorf("%v: reset would fail: its IOMMU group is open in process %s", d.Address, users), "end that process, or reset the device in it"}
+		}
 		a.printf("+ open %v, which resets it alone where that can be\n+ reset %v alone (VFIO_DEVICE_RESET)\n+ close it\n", d.Address, d.Address)
 		return nil
+	}
+	switch above, err := a.host.Above(d.Address); {
+	case err != nil:
+		return err
+	case len(above) == 0:
+		return unsupported("irqbridge reset "+d.Address.String(), "%v: the hot reset would fail: the device is on a root bus, which has no bridge above it that could reset it", d.Address)
 	}
 	devices, err := a.host.Devices()
 	if err != nil {
 		return err
 	}
 	t := newTable("FUNCTION", ">GROUP", "DRIVER", "TO DO FIRST")
-	code, bind := exitOK, []string{}
+	var bind, open []string
 	for _, each := range devices {
 		if each.Address.Domain != d.Address.Domain || each.Address.Bus != d.Address.Bus {
 			continue
 		}
 		first := "-"
-		if !each.VFIO {
+		if users := a.users(each); !each.VFIO {
 			first = "irqbridge bind " + each.Address.String()
 			bind = append(bind, each.Address.String())
-			code = exitFailed
+		} else if users != "" {
+			first = "end process " + users
+			open = append(open, each.Address.String())
 		}
 		t.add(each.Address, groupNumber(each.Group), driverName(each), first)
 	}
 	a.printf("+ open %v, and one device of each other group\n+ reset its slot or bus (VFIO_DEVICE_PCI_HOT_RESET), which may have these functions:\n", d.Address)
 	t.print(a.stdout, "  ", 0)
 	a.printf("+ close them\n")
-	if code != exitOK {
-		return &failure{code, fmt.Errorf("%v: the hot reset would fail, unless only a slot without these is reset: not bound to a VFIO driver: %s", d.Address, strings.Join(bind, ", ")), "irqbridge bind " + strings.Join(bind, " ")}
+	const fails = "%v: the hot reset would fail, unless only a slot without these is reset: %s: %s"
+	switch {
+	case len(bind) > 0:
+		return &failure{exitFailed, fmt.Errorf(fails, d.Address, "not bound to a VFIO driver", strings.Join(bind, ", ")), "irqbridge bind " + strings.Join(bind, " ")}
+	case len(open) > 0:
+		return &failure{exitFailed, fmt.Errorf(fails, d.Address, "open in another process", strings.Join(open, ", ")), "end that process, or reset the device in it"}
 	}
 	return nil
+}
+
+// users names the processes that have a device or its group open, as far as this user may see; "" when it sees none.
+func (a *app) users(d host.Device) string {
+	if d.Group < 0 {
+		return ""
+	}
+	holders, _ := a.host.HolderProcesses(d.Group)
+	var names []string
+	for _, p := range holders {
+		names = append(names, p.String())
+	}
+	return strings.Join(names, ", ")
 }
 
 func groupNumber(group int) string {
