@@ -95,6 +95,7 @@ func TestAGoodDevicePasses(t *testing.T) {
 		"a line that is at work":                               func(d *Device) { byLine(d); d.LineState = LineMoving },
 		"a message that nobody has connected is masked":        func(d *Device) { byMSI(d); d.Config.MSI.Mask = 0xfffffffe },
 		"known only to the driver of the host by its messages": func(d *Device) { d.Holders, d.Pinned = nil, nil },
+		"on an isolated CPU, where there is no other":          func(d *Device) { d.Isolated, d.Pinned = d.Online, nil },
 		"leftovers of finding devices": func(d *Device) {
 			d.Config.ExtendedCapabilities = []pci.ExtendedCapability{{Decoded: &pci.AER{Uncorrectable: pci.UncorrectableErrors{UnsupportedRequest: true}}}}
 		},
@@ -168,6 +169,24 @@ func TestDevice(t *testing.T) {
 		"no remapping": {
 			on: func(h *Host) { h.Remapping = host.RemappingOff },
 			id: "remapping", cause: "VFIO hands out no device", next: "switch it on",
+		},
+		"no remapping, which only containers do without": {
+			change: func(d *Device) {
+				d.Nodes = []Node{{Path: "/dev/iommu"}, {Path: "/dev/vfio/devices/vfio0"}}
+			},
+			on: func(h *Host) {
+				h.Remapping, h.Unsafe = host.RemappingOff, []string{"/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"}
+			},
+			id: "remapping", cause: "VFIO hands out no device", next: "switch it on",
+		},
+		"no remapping, which iommufd does without": {
+			change: func(d *Device) {
+				d.Nodes = []Node{{Path: "/dev/iommu"}, {Path: "/dev/vfio/devices/vfio0"}}
+			},
+			on: func(h *Host) {
+				h.Remapping, h.Unsafe = host.RemappingOff, []string{"/sys/module/iommufd/parameters/allow_unsafe_interrupts"}
+			},
+			id: "remapping", status: Warning, cause: "iommufd/parameters/allow_unsafe_interrupts is on", next: "switch it on",
 		},
 		"module missing": {
 			change: func(d *Device) { d.VFIO, d.Driver = false, "" },

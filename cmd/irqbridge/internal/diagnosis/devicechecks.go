@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"strings"
 
 	"github.com/irqbridge/irqbridge/pci"
@@ -17,7 +18,7 @@ func (f *Device) Checks(on Host) []Check {
 	if c, made := f.link(); made {
 		checks = append(checks, c)
 	}
-	checks = append(checks, on.needed()...)
+	checks = append(checks, f.opening(on).needed()...)
 	checks = append(checks, f.binding(on)...)
 	if f.Config != nil {
 		checks = append(checks, f.offered(on)...)
@@ -28,6 +29,14 @@ func (f *Device) Checks(on Host) []Check {
 		checks = append(checks, f.affinity())
 	}
 	return append(checks, on.beside()...)
+}
+
+// opening is the host as far as it matters to the way the device is opened: iommufd does not heed what containers are allowed.
+func (f *Device) opening(on Host) Host {
+	if slices.ContainsFunc(f.Nodes, func(n Node) bool { return n.Path == host.IOMMUFDNode }) {
+		on.Unsafe = slices.DeleteFunc(slices.Clone(on.Unsafe), func(name string) bool { return !strings.HasPrefix(name, "/sys/module/iommufd/") })
+	}
+	return on
 }
 
 // answers judges whether there is anything to be read of the device.
@@ -294,7 +303,7 @@ func (f *Device) affinity() Check {
 		case !effective.Empty() && effective.And(set).Empty():
 			return warn(id, fmt.Sprintf("%s is set to CPU %s and still delivered on CPU %s: it moves with the next interrupt", what, set.List(), effective.List()),
 				fmt.Sprintf("cat /proc/irq/%d/effective_affinity_list", irq.Number))
-		case pinned.Empty() && !effective.And(f.Isolated).Empty():
+		case pinned.Empty() && !effective.And(f.Isolated).Empty() && !f.Online.Minus(f.Isolated).Empty():
 			return warn(id, fmt.Sprintf("%s is delivered on CPU %s, which is isolated (isolcpus), and no thread is pinned there", what, effective.List()),
 				fmt.Sprintf("echo %s | sudo tee /proc/irq/%d/smp_affinity_list", f.Online.Minus(f.Isolated).List(), irq.Number))
 		}
