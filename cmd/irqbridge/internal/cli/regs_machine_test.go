@@ -324,3 +324,15 @@ func FuzzLineOfAScript(f *testing.F) {
 		}
 	})
 }
+
+// TestARangeHasABound: a BAR of many GiB does not fill the memory.
+func TestARangeHasABound(t *testing.T) {
+	r := &registers{decoded: &pci.Function{}, sized: true}
+	r.sizes.BARs[0] = 1 << 36
+	s, err := r.span("bar0+0x0..0x400000", 32)
+	require.NoError(t, err)
+	assert.Equal(t, maxSpan, s.count)
+	_, err = r.span("bar0+0x0..0x1000000000", 32)
+	require.ErrorContains(t, err, "it has 17179869184 registers, and 1048576 at most are read at once")
+	assert.Equal(t, exitUsage, exitCode(err))
+}

@@ -257,6 +257,9 @@ func (r *registers) bars() string {
 	return strings.Join(list, ", ")
 }
 
+// maxSpan is how many registers a range has at most: all are kept until the last is read. A large BAR would fill the memory.
+const maxSpan = 1 << 20
+
 // span is a range of registers without names.
 type span struct {
 	first target
@@ -279,9 +282,16 @@ func (r *registers) span(word string, width int) (span, error) {
 	if err != nil || end <= first.offset || (end-first.offset)%first.bytes() != 0 {
 		return span{}, usage("%s: want an end behind 0x%x, by a multiple of %d bytes", word, first.offset, first.bytes())
 	}
+	count := (end - first.offset) / first.bytes()
 	last := first.place
 	last.offset = end - first.bytes()
-	return span{first, int((end - first.offset) / first.bytes())}, r.fits(word, last)
+	if err := r.fits(word, last); err != nil {
+		return span{}, err
+	}
+	if count > maxSpan {
+		return span{}, usage("%s: it has %d registers, and %d at most are read at once: give a part of it", word, count, maxSpan)
+	}
+	return span{first, int(count)}, nil
 }
 
 // at is the register number i of the range.
