@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -157,11 +156,8 @@ func (a *app) cdiNodes(address pci.Address, b vfio.Backend, along []pci.Address)
 // writeCDI replaces the file in one step, since runtimes read it as soon as it appears.
 func writeCDI(file string, spec cdiSpec) (err error) {
 	defer func() {
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			err = &failure{exitFailed, err, "mkdir -p " + filepath.Dir(file)}
-		case errors.Is(err, fs.ErrPermission):
-			err = &failure{exitFailed, err, "run with sudo, or write to another place"}
+		if err != nil {
+			err = unwritable(file, err)
 		}
 	}()
 	data, err := json.MarshalIndent(spec, "", "  ")

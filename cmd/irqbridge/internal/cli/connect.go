@@ -130,7 +130,7 @@ func (a *app) connect(ctx context.Context, p *prepared, o connectOptions) (err e
 	if o.record != "" {
 		f, err := os.Create(o.record)
 		if err != nil {
-			return &failure{exitFailed, fmt.Errorf("--record: %w", err), ""}
+			return unwritable(o.record, fmt.Errorf("--record: %w", err))
 		}
 		defer func() { err = errors.Join(err, f.Close()) }()
 		outs = append(outs, f)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -49,6 +50,18 @@ func exit(code int) error {
 // unsupported says that the device or the host cannot do what was asked.
 func unsupported(next, format string, args ...any) error {
 	return &failure{exitUnsupported, fmt.Errorf(format, args...), next}
+}
+
+// unwritable says why the file that a user named for output cannot be written.
+func unwritable(file string, err error) error {
+	next := "write to another place"
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		next = "mkdir -p " + filepath.Dir(file)
+	case errors.Is(err, fs.ErrPermission):
+		next = "run with sudo, or write to another place"
+	}
+	return &failure{exitFailed, err, next}
 }
 
 func exitCode(err error) int {

@@ -149,7 +149,7 @@ func (a *app) latency(ctx context.Context, p *prepared, o latencyOptions) (err e
 	var picture *os.File
 	if o.svg != "" {
 		if picture, err = os.Create(o.svg); err != nil {
-			return &failure{exitFailed, fmt.Errorf("--svg: %w", err), ""}
+			return unwritable(o.svg, fmt.Errorf("--svg: %w", err))
 		}
 		defer func() { err = errors.Join(err, picture.Close()) }()
 	}

@@ -39,7 +39,7 @@ func (a *app) report(r *recording.Reader, output string) error {
 	if output == "" {
 		_, _ = a.stdout.Write(page.Bytes()) // the output keeps the error
 	} else if err := os.WriteFile(output, page.Bytes(), 0o644); err != nil {
-		return err
+		return unwritable(output, err)
 	}
 	if r.Partial() {
 		a.note("the recording was cut off after %v, and has no end", r.Elapsed())

@@ -51,7 +51,7 @@ func (a *app) snapshot(address pci.Address, output string) error {
 	if output == "" {
 		_, _ = a.stdout.Write(s.Text()) // the output keeps the error
 	} else if err := os.WriteFile(output, s.Text(), 0o644); err != nil {
-		return err
+		return unwritable(output, err)
 	}
 	if len(s.Unreadable) == 0 {
 		return nil
