@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/irqbridge/irqbridge/cmd/irqbridge/internal/histogram"
 )
@@ -21,6 +22,8 @@ type chart struct {
 	XLabel, YLabel   string
 	Area, Line, Bars string // paths; "" for none
 	Marks            []mark
+
+	ticked float64 // where the word of the last tick of the x axis ends, about
 }
 
 type tick struct {
@@ -35,6 +38,7 @@ type mark struct {
 	Label             string
 	Anchor            string
 	Class             string
+	from, to          float64 // about where its word stands
 }
 
 // num is a coordinate in text. A tenth is finer than a screen.
@@ -90,6 +94,9 @@ func timelineCharts(id, title string, rates []float64, width, end time.Duration,
 				break
 			}
 			c.mark(x(e.at), e.Word, "event", 0)
+			if last := len(c.Marks) - 1; last > 0 && c.Marks[last].overlaps(c.Marks[:last]) {
+				c.Marks[last].Label = "" // the table has it
+			}
 		}
 		c.Desc = fmt.Sprintf("%s calls a second at most, over %s.", count(uint64(top)), duration(end))
 		list = append(list, c)
@@ -100,14 +107,29 @@ func timelineCharts(id, title string, rates []float64, width, end time.Duration,
 // maxMarks is how many events a chart shows; the table has all.
 const maxMarks = 12
 
-// mark adds a mark whose word stands on the side where there is room, row lines below the top.
+// mark adds a mark whose word stands on the side where there is room, row lines above the first.
 func (c *chart) mark(x float64, label, class string, row int) {
-	m := mark{At: num(x), TextAt: num(x + 4), TextY: num(c.Top - 12 + float64(row)*13), Label: label, Anchor: "start", Class: class}
+	m := mark{At: num(x), TextAt: num(x + 4), TextY: num(c.Top - 12 - float64(row)*13), Label: label, Anchor: "start", Class: class}
+	m.from, m.to = x+4, x+4+textWidth(label)
 	if x > (c.Left+c.Right)/2 {
 		m.TextAt, m.Anchor = num(x-4), "end"
+		m.from, m.to = x-4-textWidth(label), x-4
 	}
 	c.Marks = append(c.Marks, m)
 }
+
+// overlaps tells whether the word of a mark would stand on one of others in the same row.
+func (m *mark) overlaps(others []mark) bool {
+	for i := range others {
+		if o := &others[i]; o.Label != "" && o.TextY == m.TextY && m.from < o.to && o.from < m.to {
+			return true
+		}
+	}
+	return false
+}
+
+// textWidth is about how wide a text is in a chart.
+func textWidth(s string) float64 { return float64(utf8.RuneCountInString(s)) * 7 }
 
 // linearY makes round ticks from 0 to beyond top, and returns where they end.
 func (c *chart) linearY(top float64) float64 {
@@ -153,15 +175,23 @@ func (c *chart) timeX(end time.Duration) {
 	}
 	for t := time.Duration(0); t <= end; t += step {
 		at := c.Left + (c.Right-c.Left)*float64(t)/float64(max(end, 1))
-		c.XTicks = append(c.XTicks, tick{At: num(at), Label: duration(t), Anchor: anchor(at, c)})
+		c.xTick(at, duration(t))
 	}
 }
 
-func anchor(at float64, c *chart) string {
+// xTick adds a tick, whose word is left out where it would stand on that of the one before.
+func (c *chart) xTick(at float64, label string) {
+	t := tick{At: num(at), Label: label, Anchor: "middle"}
+	from := at - textWidth(label)/2
 	if at > c.Right-14 {
-		return "end"
+		t.Anchor, from = "end", at-textWidth(label)
 	}
-	return "middle"
+	if from < c.ticked {
+		t.Label = ""
+	} else {
+		c.ticked = from + textWidth(label)
+	}
+	c.XTicks = append(c.XTicks, t)
 }
 
 // latencyCharts draws a histogram, both axes logarithmic, so that one late interrupt of a million is seen.
@@ -169,9 +199,12 @@ func latencyCharts(id, title string, h *histogram.Histogram) []*chart {
 	var list []*chart
 	for _, w := range widths {
 		c := newChart(id, w.class, w.width, 220)
-		c.Top += 13 // the marks have two rows
+		c.Top += 26 // the marks have three rows
 		c.Title, c.XLabel, c.YLabel = title, "from raise to service routine", "interrupts"
 		least, most := math.Max(float64(h.Min())*0.9, 1), math.Max(float64(h.Max())*1.1, 2)
+		if most < 4*least { // else there may be no round time between them
+			least, most = math.Max(least/2, 1), most*2
+		}
 		low, high := math.Log10(least), math.Log10(most)
 		x := func(d float64) float64 {
 			v := (math.Log10(math.Max(d, 1)) - low) / (high - low)
@@ -197,7 +230,7 @@ func latencyCharts(id, title string, h *histogram.Histogram) []*chart {
 			label string
 			class string
 			row   int
-		}{{0.5, "median ", "median", 0}, {0.99, "99 % ", "p99", 1}, {1, "max ", "max", 0}} {
+		}{{0.5, "median ", "median", 0}, {0.99, "99 % ", "p99", 1}, {1, "max ", "max", 2}} {
 			d := h.Quantile(q.of)
 			c.mark(x(float64(d)), q.label+duration(d), q.class, q.row)
 		}
@@ -218,7 +251,7 @@ func (c *chart) logX(least, most float64, x func(float64) float64) {
 		for _, m := range multiples {
 			v := m * math.Pow(10, power)
 			if v >= least && v <= most {
-				c.XTicks = append(c.XTicks, tick{At: num(x(v)), Label: duration(time.Duration(v)), Anchor: anchor(x(v), c)})
+				c.xTick(x(v), duration(time.Duration(v)))
 			}
 		}
 	}

@@ -248,13 +248,13 @@ func (p *page) tiles(sum *recording.Counts, elapsed time.Duration) {
 		return ""
 	}
 	if sum.Raised > 0 {
-		p.Tiles = append(p.Tiles, tile{"raised", count(sum.Raised), ""}, tile{"serviced", count(sum.Serviced), bad(sum.Serviced < sum.Raised)})
+		p.Tiles = append(p.Tiles, tile{"raised", large(sum.Raised), ""}, tile{"serviced", large(sum.Serviced), bad(sum.Serviced < sum.Raised)})
 	}
-	p.Tiles = append(p.Tiles, tile{"calls", count(sum.Calls), ""}, tile{"calls a second", short(float64(sum.Calls) / max(elapsed, 1).Seconds()), ""})
+	p.Tiles = append(p.Tiles, tile{"calls", large(sum.Calls), ""}, tile{"calls a second", short(float64(sum.Calls) / max(elapsed, 1).Seconds()), ""})
 	if h := sum.Latency; p.Measured {
 		p.Tiles = append(p.Tiles, tile{"median latency", duration(h.Quantile(0.5)), ""}, tile{"99 % within", duration(h.Quantile(0.99)), ""}, tile{"longest", duration(h.Max()), ""})
 	}
-	p.Tiles = append(p.Tiles, tile{"on other CPUs", count(sum.WrongCPU), bad(sum.WrongCPU > 0)})
+	p.Tiles = append(p.Tiles, tile{"on other CPUs", large(sum.WrongCPU), bad(sum.WrongCPU > 0)})
 }
 
 func (p *page) facts(h *recording.Header, elapsed time.Duration) {
@@ -277,7 +277,7 @@ func (p *page) facts(h *recording.Header, elapsed time.Duration) {
 	}
 	add("Lasted", duration(elapsed))
 	add("Kernel", h.Kernel)
-	add("Recorded by", strings.TrimSpace("irqbridge "+h.Program))
+	add("Recorded by", h.Program)
 	add("CPUs asked for", h.Options.CPUs)
 }
 

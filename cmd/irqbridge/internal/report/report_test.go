@@ -25,7 +25,7 @@ func run(t testing.TB, change func(*recording.Header, *recording.Event), end boo
 	t.Helper()
 	irq := 28
 	h := recording.Header{
-		Time: time.Date(2026, 3, 1, 2, 4, 5, 0, time.UTC), Program: "v0.1.0", Kernel: "6.1.0-37-amd64", Kind: "msix", Source: "profile e1000e", Profile: "e1000e",
+		Time: time.Date(2026, 3, 1, 2, 4, 5, 0, time.UTC), Program: "irqbridge v0.1.0", Kernel: "6.1.0-37-amd64", Kind: "msix", Source: "profile e1000e", Profile: "e1000e",
 		Device: recording.Device{
 			Address: pci.Address{Bus: 5}, Vendor: "0x8086", Device: "0x10d3", Class: "0x020000", Backend: "group", IOMMUGroup: 12,
 			Description: "Ethernet controller: Intel Corporation 82574L Gigabit Network Connection",
@@ -92,7 +92,7 @@ func TestThePageSaysWhatTheRunDid(t *testing.T) {
 	}
 	for _, part := range []string{
 		"<title>Failed: 0000:05:00.0 – irqbridge</title>", "82574L Gigabit Network Connection", "Message 4: of ", "<strong>Failed</strong>",
-		"message 4 was silenced", ">storm<", "latched|message", "0xfffffffe", "0201030003000000", "device 0000:05:00.0", "6.1.0-37-amd64", "5 MSI-X interrupts",
+		"message 4 was silenced", ">storm<", "latched|message", "0xfffffffe", "0201030003000000", "device 0000:05:00.0", "6.1.0-37-amd64", "5 MSI-X interrupts", "<dd>irqbridge v0.1.0</dd>",
 	} {
 		assert.Contains(t, page, part)
 	}

@@ -17,6 +17,14 @@ func count(n uint64) string {
 	return s
 }
 
+// large is a number in large letters, for which there is room for seven digits.
+func large(n uint64) string {
+	if n < 1e7 {
+		return count(n)
+	}
+	return short(float64(n))
+}
+
 // short is a number of few letters, for an axis.
 func short(v float64) string {
 	for _, unit := range []struct {
