@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/irqbridge/irqbridge/cmd/irqbridge/internal/profile"
+	"github.com/irqbridge/irqbridge/connect"
 	"github.com/irqbridge/irqbridge/pci"
 	"github.com/irqbridge/irqbridge/vfio"
 	"github.com/irqbridge/irqbridge/vfio/host"
@@ -64,9 +65,10 @@ func (a *app) completions(cmd *cobra.Command) {
 		"backend": values("auto", vfio.BackendIOMMUFD.String(), vfio.BackendGroup.String(), vfio.BackendNoIOMMU.String()),
 		"cpus":    a.completeCPUs,
 		"driver":  a.completeDrivers,
-		"kind":    values("auto", pci.KindINTx.String(), pci.KindMSI.String(), pci.KindMSIX.String()),
+		"kind":    a.completeKinds,
 		"profile": completeProfiles,
 		"slot":    cobra.NoFileCompletions,
+		"wait":    values(connect.Block.String(), connect.Cooperative.String(), connect.Hybrid.String(), connect.Poll.String()),
 	} {
 		if cmd.LocalNonPersistentFlags().Lookup(name) != nil {
 			if err := cmd.RegisterFlagCompletionFunc(name, complete); err != nil {
@@ -79,6 +81,17 @@ func (a *app) completions(cmd *cobra.Command) {
 // values completes one of a few words.
 func values(list ...string) cobra.CompletionFunc {
 	return cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp)
+}
+
+// completeKinds completes the kinds of interrupt, and first the word for those that a verb takes without the flag.
+func (a *app) completeKinds(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	kinds := []string{pci.KindINTx.String(), pci.KindMSI.String(), pci.KindMSIX.String()}
+	if usual := cmd.Flags().Lookup("kind").DefValue; slices.Contains(kinds, usual) {
+		kinds = []string{usual} // of mask, which refuses the others
+	} else {
+		kinds = append([]string{usual}, kinds...)
+	}
+	return kinds, cobra.ShellCompDirectiveNoFileComp
 }
 
 // completeDevices completes the devices that a command line can still take, with their drivers and names: for bind those that

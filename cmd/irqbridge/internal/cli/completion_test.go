@@ -73,6 +73,9 @@ func TestBash(t *testing.T) {
 		"irqbridge connect --kind=msi":           "msi msix",
 		"irqbridge bind 0000:00:04.0 0000:01:05": "05.0",
 		"irqbridge bind --user root 0000:01:05":  "05.0",
+		"irqbridge latency --wait ":              "block cooperative hybrid poll",
+		"irqbridge selftest --kind ":             "all intx msi msix",
+		"irqbridge mask --kind ":                 "intx",
 		"irqbridge unb":                          "unbind",
 		"irqbridge unbind ":                      "",
 	} {
