@@ -159,7 +159,7 @@ func (a *app) connect(ctx context.Context, p *prepared, o connectOptions) (err e
 		runErr := a.run(ctx, s, m, o)
 		m.pause()
 		s.noteEnd(ctx)
-		observeErr := s.observe()
+		observeErr := s.observe(s.rows...)
 		problems := append(s.diagnose(), s.causeProblems()...)
 		stopErr := s.stop()
 		switch {
@@ -197,9 +197,9 @@ func (a *app) run(ctx context.Context, s *session, m *monitor, o connectOptions)
 			defer k.close()
 			reading, stop := context.WithCancel(ctx)
 			var reader sync.WaitGroup
+			defer s.unmask() // when no key can mask it again
 			defer reader.Wait()
 			defer stop()
-			defer s.unmask()
 			m.live.keys.Store(new("q ends" + when(o.raise == 0 && s.canRaise(), ", t triggers each once") +
 				when(o.raise == 0 && s.resources.Kind == pci.KindINTx, ", m masks the line and unmasks it")))
 			reader.Go(func() {

@@ -49,8 +49,17 @@ func (a *app) tellBeginning(s *session, p *prepared, asJSON bool) {
 		a.note("%v: fewer interrupts than the device has: %v", address, s.resources.Shortfall)
 	}
 	for _, r := range s.rows {
-		if err := r.interrupt.Affinity().IRQErr; err != nil && p.asked {
+		if !p.asked {
+			break
+		}
+		if err := r.interrupt.Affinity().IRQErr; err != nil {
 			a.note("%v: the host's affinity of its interrupts is not set, only that of the threads: %v", address, err)
+			break
+		}
+	}
+	for _, r := range s.rows {
+		if warning := r.interrupt.Dispatching().Warning; warning != nil {
+			a.note("%v: message %d: %v", address, r.message.Index, warning)
 			break
 		}
 	}
@@ -109,7 +118,7 @@ func (s *session) json() connectJSON {
 			c.ExpectedRate, c.Causes = newRateJSON(h.Rate()), newCausesJSON(h.Causes())
 		}
 		if r.irqFound {
-			c.HostIRQ = &r.irq.Number
+			c.HostIRQ = &r.irq
 		}
 		j.Interrupts = append(j.Interrupts, c)
 	}
@@ -165,5 +174,5 @@ func (r *row) hostIRQ() string {
 	if !r.irqFound {
 		return "-"
 	}
-	return strconv.Itoa(r.irq.Number)
+	return strconv.Itoa(r.irq)
 }

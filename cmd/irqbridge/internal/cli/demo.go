@@ -97,7 +97,7 @@ func (a *app) demonstrate(ctx context.Context, d demonstration) (err error) {
 	if err := s.raise(ctx, s.rows, demoRaises, func(*row, time.Duration) {}); err != nil {
 		return err
 	}
-	if err := s.observe(); err != nil {
+	if err := s.observe(s.rows...); err != nil {
 		return err
 	}
 	a.printf("\n%s\n", d.result)

@@ -154,8 +154,8 @@ func (a *app) latency(ctx context.Context, p *prepared, o latencyOptions) (err e
 		defer func() { err = errors.Join(err, picture.Close()) }()
 	}
 	if o.lock {
-		if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE); err != nil {
-			return &failure{exitFailed, fmt.Errorf("-m: lock the program's memory: %w", err), "run as root, or raise the limit: ulimit -l unlimited"}
+		if err := connect.LockMemory(); err != nil {
+			return &failure{exitFailed, fmt.Errorf("-m: %w", err), "run as root, or raise the limit: ulimit -l unlimited"}
 		}
 		defer func() { _ = unix.Munlockall() }()
 	}
@@ -187,7 +187,7 @@ func (a *app) latency(ctx context.Context, p *prepared, o latencyOptions) (err e
 		}
 		m.pause()
 		s.noteEnd(ctx)
-		observeErr := s.observe()
+		observeErr := s.observe(s.rows...)
 		problems := s.diagnose()
 		stopErr := s.stop()
 		code := a.tellEnd(ctx, s, problems)

@@ -121,7 +121,7 @@ func (l *latencyReport) json() latencyJSON {
 			RanOn: countsByCPU(r.routine.callsByCPU()), Histogram: map[string]uint64{}, Overflows: h.Count(),
 		}
 		if r.irqFound {
-			m.HostIRQ = &r.irq.Number
+			m.HostIRQ = &r.irq
 		}
 		for us, n := range l.byMicrosecond[i] {
 			m.Histogram[strconv.FormatInt(us, 10)] = n

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -224,15 +225,14 @@ func (s *session) liveState() func(*row) string {
 // cpuNames names the CPUs of counts: "cpu0, cpu2".
 func cpuNames(counts map[int]uint64) string {
 	var list []string
-	for cpu, n := range counts {
-		if n > 0 {
+	for _, cpu := range slices.Sorted(maps.Keys(counts)) {
+		if counts[cpu] > 0 {
 			list = append(list, fmt.Sprintf("cpu%d", cpu))
 		}
 	}
 	if len(list) == 0 {
 		return "-"
 	}
-	slices.Sort(list)
 	return strings.Join(list, ", ")
 }
 

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -98,7 +100,7 @@ func (m *metrics) Collect(values chan<- prometheus.Metric) {
 	if s == nil {
 		return
 	}
-	delivered := s.deliveredNow()
+	delivered, _ := s.deliveredTo(s.rows)
 	for i, r := range s.rows {
 		labels := []string{s.device.Address().String(), s.resources.Kind.String(), strconv.Itoa(r.message.Index)}
 		count := func(d *prometheus.Desc, n uint64, more ...string) {
@@ -115,7 +117,7 @@ func (m *metrics) Collect(values chan<- prometheus.Metric) {
 		count(metricServiced, r.serviced.Load())
 		count(metricWrongCPU, r.routine.wrongCPU.Load())
 		wrong := 0.0
-		if r.interrupt.Err() != nil {
+		if err := r.interrupt.Err(); err != nil && !errors.Is(err, os.ErrClosed) {
 			wrong = 1
 		}
 		values <- prometheus.MustNewConstMetric(metricError, prometheus.GaugeValue, wrong, labels...)
@@ -141,5 +143,5 @@ func latencyMetric(h *histogram.Histogram, labels []string) prometheus.Metric {
 			}
 		}
 	}
-	return prometheus.MustNewConstHistogram(metricLatency, count, h.Mean().Seconds()*float64(count), buckets, labels...)
+	return prometheus.MustNewConstHistogram(metricLatency, count, float64(h.SumNS())/1e9, buckets, labels...)
 }

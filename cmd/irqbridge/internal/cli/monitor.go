@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"time"
 
@@ -73,7 +74,10 @@ func (m *monitor) run() {
 			if _, _, err := m.session.hardware(); errors.Is(err, vfio.ErrGone) {
 				m.session.end(errGone)
 			}
-			m.record(m.session.deliveredNow())
+			if len(m.writers) > 0 {
+				delivered, _ := m.session.deliveredTo(m.session.rows) // what was not read now is at the next time
+				m.record(delivered)
+			}
 		case <-draw.C:
 			if m.live != nil {
 				m.live.draw(m.session, time.Since(m.begin))
@@ -114,7 +118,7 @@ func (m *monitor) record(delivered []map[int]uint64) {
 	m.write(func(w *recording.Writer) error { return w.Tick(now, tick) })
 	for i, r := range m.session.rows {
 		err := r.interrupt.Err()
-		if err == nil || m.told[i] != nil || m.session.stopped {
+		if err == nil || m.told[i] != nil || errors.Is(err, os.ErrClosed) {
 			continue
 		}
 		m.told[i] = err
@@ -184,27 +188,6 @@ func beyond(total, seen *recording.Counts) recording.Counts {
 	}
 }
 
-// deliveredNow is what the host counted by message since it was connected, nil where it shows none: one reading for all.
-func (s *session) deliveredNow() []map[int]uint64 {
-	list := make([]map[int]uint64, len(s.rows))
-	var numbers []int
-	for _, r := range s.rows {
-		if r.irqFound {
-			numbers = append(numbers, r.irq.Number)
-		}
-	}
-	counts, err := s.device.Host().IRQCountsOf(numbers...)
-	if err != nil {
-		return list
-	}
-	for i, r := range s.rows {
-		if now := counts[r.irq.Number]; r.irqFound && now != nil {
-			list[i] = since(r.before, now)
-		}
-	}
-	return list
-}
-
 // header is what a recording says of a device and of what is asked for, before the device is opened, which changes it.
 func (a *app) header(p *prepared, o connectOptions) (recording.Header, error) {
 	d := p.device
@@ -230,7 +213,7 @@ func (a *app) header(p *prepared, o connectOptions) (recording.Header, error) {
 
 // describe adds to a header what the session was given.
 func (s *session) describe(h *recording.Header) error {
-	if err := s.observe(); err != nil {
+	if err := s.observe(s.rows...); err != nil {
 		return err
 	}
 	h.Kind, h.Device.Backend = s.resources.Kind.String(), s.device.Backend().String()
@@ -244,7 +227,7 @@ func (s *session) describe(h *recording.Header) error {
 			Share: r.parameters.ShareVector, CPUs: r.routine.cpus.List(), Effective: r.effective.List(),
 		}
 		if r.irqFound {
-			m.HostIRQ = &r.irq.Number
+			m.HostIRQ = &r.irq
 		}
 		h.Messages = append(h.Messages, m)
 	}

@@ -104,7 +104,7 @@ func (a *app) replay(ctx context.Context, file string, speed float64, asJSON boo
 				player := &player{app: fake, session: s, run: r, kernel: k, speed: speed}
 				playErr := player.play(ctx)
 				fake.progress("")
-				if err := errors.Join(playErr, s.observe()); err != nil {
+				if err := errors.Join(playErr, s.observe(s.rows...)); err != nil {
 					return exitFailed, err
 				}
 				s.noteEnd(ctx)

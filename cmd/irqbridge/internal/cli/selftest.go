@@ -284,7 +284,7 @@ func (a *app) raiseForTest(ctx context.Context, s *session, r *row, count int, q
 	if err != nil {
 		return finding{}, err
 	}
-	if err := s.observe(); err != nil {
+	if err := s.observe(r); err != nil {
 		return finding{}, err
 	}
 	if r.serviced.Load() == 0 {

@@ -48,15 +48,15 @@ type row struct {
 	parameters connect.Parameters
 	interrupt  *connect.Interrupt
 	routine    *routine
-	before     map[int]uint64 // /proc/interrupts when it was connected
+	before     map[int]uint64 // /proc/interrupts when it was connected, of a line; that of a message begins at 0
 	trigger    func() error   // raises it; nil when nothing can
 	wanted     uint64         // how often it was to be raised
 	raised     atomic.Uint64
 	serviced   atomic.Uint64
 	latency    *histogram.Histogram // from raise to service routine; nil when nothing can raise it
 
-	// What the host says, read while the interrupt is connected; the number and the affinity when it was connected, too.
-	irq       host.IRQ
+	// What the host says: the number of its interrupt, which stays the same as long as this is connected, and what was observed.
+	irq       int
 	irqFound  bool
 	effective host.CPUSet
 	delivered map[int]uint64
@@ -166,13 +166,18 @@ func startSession(device *vfio.Device, policy connect.Policy, src source, silenc
 		}
 		silenced()
 	})
-	if err := s.resources.SetDispatch(src.dispatch); err != nil {
+	dispatch := src.dispatch
+	dispatch.Reserve = true // the process is this program's own, which so need not share its Ps with the threads that keep one
+	if err := s.resources.SetDispatch(dispatch); err != nil {
 		return nil, fmt.Errorf("%v: %w", device.Address(), err)
 	}
 	for _, m := range s.resources.Expand() {
 		if err := s.connect(m, src.loopback); err != nil {
 			return nil, fmt.Errorf("%v: %w", device.Address(), err)
 		}
+	}
+	if err := s.findIRQs(); err != nil {
+		return nil, err
 	}
 	if s.board != nil {
 		s.enabled = true
@@ -233,10 +238,27 @@ func (s *session) connect(m pci.Message, loopback bool) error {
 	}
 	r.parameters = p
 	s.rows = append(s.rows, r)
-	if irq, err := r.interrupt.HostIRQ(); err == nil {
-		r.irq, r.irqFound, r.before = irq, true, irq.Counts
-	}
 	return nil
+}
+
+// findIRQs finds the host's interrupts behind those that are connected, of all of them at once: /proc/interrupts is long where
+// there are many. The counts of a line go on from what they were; those of a message begin at 0, since VFIO had the host make
+// an interrupt for it.
+func (s *session) findIRQs() error {
+	h, address, kind := s.device.Host(), s.device.Address(), s.resources.Kind
+	if kind == pci.KindINTx {
+		irq, err := h.FindIRQ(address, kind, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		s.rows[0].irq, s.rows[0].irqFound, s.rows[0].before = irq.Number, err == nil, irq.Counts
+		return err
+	}
+	numbers, err := h.IRQNumbers(address, kind)
+	for _, r := range s.rows {
+		r.irq, r.irqFound = numbers[r.message.Index]
+	}
+	return err
 }
 
 // raise raises each of the interrupts n times, one after another, and waits for each to be serviced. It ends early when ctx
@@ -340,21 +362,43 @@ func (s *session) hardware() (pci.Command, pci.StatusBits, error) {
 	return pci.Command(binary.LittleEndian.Uint16(config[4:])), pci.StatusRegister(binary.LittleEndian.Uint16(config[6:])), nil
 }
 
-// observe reads what the host says about the interrupts, as long as they are connected.
-func (s *session) observe() error {
-	for _, r := range s.rows {
-		irq, err := r.interrupt.HostIRQ()
-		if errors.Is(err, fs.ErrNotExist) {
+// observe reads what the host says about interrupts, as long as they are connected.
+func (s *session) observe(rows ...*row) error {
+	delivered, err := s.deliveredTo(rows)
+	if err != nil {
+		return err
+	}
+	for i, r := range rows {
+		if delivered[i] == nil {
 			continue
 		}
-		if err != nil {
+		r.delivered = delivered[i]
+		affinity, err := s.device.Host().Affinity(r.irq)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		r.irq, r.irqFound = irq, true
-		r.effective = r.interrupt.Affinity().Effective
-		r.delivered = since(r.before, irq.Counts)
+		r.effective = affinity.Effective
 	}
 	return nil
+}
+
+// deliveredTo is what the host counted of interrupts since they were connected, by CPU, nil where it shows none: one reading of
+// /proc/interrupts for all.
+func (s *session) deliveredTo(rows []*row) ([]map[int]uint64, error) {
+	var numbers []int
+	for _, r := range rows {
+		if r.irqFound {
+			numbers = append(numbers, r.irq)
+		}
+	}
+	list := make([]map[int]uint64, len(rows))
+	counts, err := s.device.Host().IRQCountsOf(numbers...)
+	for i, r := range rows {
+		if now := counts[r.irq]; r.irqFound && now != nil {
+			list[i] = since(r.before, now)
+		}
+	}
+	return list, err
 }
 
 // since is by how much counts by CPU grew.

@@ -122,7 +122,7 @@ func (a *app) trigger(ctx context.Context, p *prepared, o triggerOptions) error 
 		}
 		list, triggerErr := s.triggerEach(ctx, rows, o.count)
 		s.noteEnd(ctx)
-		observeErr := s.observe()
+		observeErr := s.observe(s.rows...)
 		problems := s.diagnose()
 		stopErr := s.stop()
 		if o.json {
@@ -143,13 +143,10 @@ func (a *app) trigger(ctx context.Context, p *prepared, o triggerOptions) error 
 func (s *session) triggerEach(ctx context.Context, rows []*row, n int) ([]triggered, error) {
 	var list []triggered
 	calls, delivered := s.calls(), map[*row]map[int]uint64{}
-	for _, r := range rows {
-		delivered[r] = r.before
-	}
 	err := s.raise(ctx, rows, n, func(r *row, after time.Duration) {
 		t := triggered{row: r, number: r.raised.Load(), after: after, cpu: int(r.routine.enteredOn.Load()), others: map[int]uint64{}}
-		if irq, err := r.interrupt.HostIRQ(); err == nil {
-			t.delivered, delivered[r] = since(delivered[r], irq.Counts), irq.Counts
+		if now, err := s.deliveredTo([]*row{r}); err == nil && now[0] != nil {
+			t.delivered, delivered[r] = since(delivered[r], now[0]), now[0]
 		}
 		for i, n := range s.calls() {
 			if n > calls[i] && s.rows[i] != r {

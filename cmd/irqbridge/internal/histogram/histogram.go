@@ -77,6 +77,9 @@ func (h *Histogram) Min() time.Duration { return time.Duration(max(h.least.Load(
 // Max is the longest duration, exactly; 0 when there is none.
 func (h *Histogram) Max() time.Duration { return time.Duration(h.most.Load()) }
 
+// SumNS is the sum of all durations in nanoseconds. It never becomes less.
+func (h *Histogram) SumNS() uint64 { return h.sum.Load() }
+
 // Mean is the arithmetic mean, rounded down to a nanosecond; 0 when there is none.
 func (h *Histogram) Mean() time.Duration {
 	n := h.count.Load()
