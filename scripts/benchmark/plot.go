@@ -15,7 +15,7 @@ const (
 	plotLeft   = 230 // where the axis begins
 	plotRight  = 700 // and ends
 	rowHeight  = 22
-	plotTop    = 58 // of the first row
+	plotTop    = 66 // of the first row
 	plotBottom = 44 // below the last
 
 	colorOurs   = "#c2410c"
@@ -27,6 +27,7 @@ const (
 // plot is one being drawn. The axis is logarithmic from low to high.
 type plot struct {
 	title, axis string
+	machine     string // where and when it was measured
 	low, high   float64
 	rows        int
 	marks       strings.Builder
@@ -75,6 +76,7 @@ func (p *plot) String() string {
 		plotWidth, end+plotBottom, plotWidth, end+plotBottom)
 	fmt.Fprintf(&b, `<rect width="100%%" height="100%%" fill="#ffffff"/>`+"\n")
 	fmt.Fprintf(&b, `<text x="12" y="24" font-size="15" font-weight="bold" fill="%s">%s</text>`+"\n", colorText, html.EscapeString(p.title))
+	fmt.Fprintf(&b, `<text x="12" y="41" font-size="11" fill="%s">%s</text>`+"\n", colorOthers, html.EscapeString(p.machine))
 	for _, v := range gridLines(p.low, p.high) {
 		fmt.Fprintf(&b, `<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="%s"/>`+"\n", p.x(v), plotTop-8, p.x(v), end, colorGrid)
 		fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle" fill="%s">%g</text>`+"\n", p.x(v), end+16, colorOthers, v)
@@ -130,7 +132,7 @@ func (r *report) plots() map[string]string {
 		files["ratios.svg"] = r.ratioPlot()
 	}
 	for _, l := range r.Latencies {
-		files["latency-"+l.Scenario+".svg"] = l.plot()
+		files["latency-"+l.Scenario+".svg"] = l.plot(r.Machine)
 	}
 	if len(r.Throughput) > 0 {
 		files["throughput.svg"] = r.throughputPlot()
@@ -143,7 +145,7 @@ func (r *report) ratioPlot() string {
 	for _, j := range r.Spreads {
 		values = append(values, j.Q1, j.Q3, j.Median, j.AtMost, j.AtLeast)
 	}
-	p := &plot{title: "irqbridge against others: medians of the rounds' ratios", axis: "ratio; bar: quartiles, stroke: target"}
+	p := &plot{machine: r.Machine.String(), title: "irqbridge against others: medians of the rounds' ratios", axis: "ratio; bar: quartiles, stroke: target"}
 	p.low, p.high = around(values)
 	for _, j := range r.Spreads {
 		color := colorOthers
@@ -164,12 +166,12 @@ func (r *report) ratioPlot() string {
 	return p.String()
 }
 
-func (l latencies) plot() string {
+func (l latencies) plot(on machine) string {
 	var values []float64
 	for _, v := range l.Variants {
 		values = append(values, v.P50, v.P999)
 	}
-	p := &plot{title: l.Title, axis: "microseconds from " + l.From + " to " + l.To + "; dot: p50, thick to p99, thin to p99.9"}
+	p := &plot{machine: on.String(), title: l.Title, axis: "microseconds from " + l.From + " to " + l.To + "; dot: p50, thick to p99, thin to p99.9"}
 	p.low, p.high = around(values)
 	for _, v := range l.Variants {
 		color := colorOf(v.Variant)
@@ -183,7 +185,7 @@ func (l latencies) plot() string {
 
 func (r *report) throughputPlot() string {
 	var values []float64
-	p := &plot{title: "Throughput: a device that signals as fast as it can", axis: "thousands a second; dot: callbacks, stroke: signals"}
+	p := &plot{machine: r.Machine.String(), title: "Throughput: a device that signals as fast as it can", axis: "thousands a second; dot: callbacks, stroke: signals"}
 	for _, of := range r.Throughput {
 		for _, x := range of {
 			values = append(values, x.Fires/1e3, x.Dispatches/1e3)
