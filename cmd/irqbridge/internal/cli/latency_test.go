@@ -1,8 +1,13 @@
 package cli
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,6 +52,8 @@ func TestLatencyCountsEachInterrupt(t *testing.T) {
 			{m.EDU, "--kind intx", 1},
 			{m.EDU, "--kind msi --wait hybrid", 1},
 			{m.E1000E, "--wait cooperative", 5},
+			{m.E1000E, "--wait poll", 5},
+			{m.EDU, "--kind intx --wait poll", 1},
 			{m.NVMe, "--loopback --messages 4", 4},
 		} {
 			t.Run(fmt.Sprint(c.address, c.args), func(t *testing.T) {
@@ -66,5 +73,72 @@ func TestLatencyCountsEachInterrupt(t *testing.T) {
 				}
 			})
 		}
+	})
+}
+
+// held tells whether memory of this process is locked, and whether one of its threads is SCHED_FIFO with a priority.
+func held(t *testing.T, priority int) (memory, thread bool) {
+	t.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	require.NoError(t, err)
+	_, locked, ok := bytes.Cut(status, []byte("VmLck:"))
+	require.True(t, ok)
+	threads, err := filepath.Glob("/proc/self/task/*/stat")
+	require.NoError(t, err)
+	for _, file := range threads {
+		stat, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+2:]) // from the third, see proc_pid_stat(5)
+		thread = thread || string(fields[40-3]) == fmt.Sprint(priority) && string(fields[41-3]) == "1"
+	}
+	return !bytes.HasPrefix(bytes.TrimLeft(locked, " \t"), []byte("0 kB")), thread
+}
+
+// TestLatencyLocksMemoryAndHasAPriority while it measures, and no longer.
+func TestLatencyLocksMemoryAndHasAPriority(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		bound(t, m, m.E1000E)
+		const priority = 42
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		var memory, thread bool
+		var watcher sync.WaitGroup
+		watcher.Go(func() {
+			defer cancel()
+			for ctx.Err() == nil && !(memory && thread) {
+				memory, thread = held(t, priority)
+			}
+		})
+		r := irqbridgeUntil(ctx, t, m, new(bytes.Buffer), "latency", m.E1000E.String(), "-m", "-p", fmt.Sprint(priority), "--json")
+		cancel()
+		watcher.Wait()
+		if !m.Real && r.code == exitFailed { // a user without the right to do so
+			assert.Regexp(t, `CAP_IPC_LOCK|CAP_SYS_NICE`, r.stderr)
+			return
+		}
+		assert.Zero(t, r.code)
+		assert.True(t, memory, "locked")
+		assert.True(t, thread, "SCHED_FIFO")
+		assert.Contains(t, r.stdout, `"priority": 42,`)
+		memory, thread = held(t, priority)
+		assert.False(t, memory || thread)
+	})
+}
+
+// TestWhatGoesWithAWayToWaitIsToldOnce: by interrupts that all have it in common.
+func TestWhatGoesWithAWayToWaitIsToldOnce(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		bound(t, m, m.E1000E)
+		cpus := m.CPUs.CPUs()
+		r := irqbridge(t, m, "latency", m.E1000E.String(), "--wait", "poll", "-p", "1", "-a", fmt.Sprint(cpus[len(cpus)-1]), "-l", "3", "-i", "0")
+		if !m.Real && r.code == exitFailed {
+			assert.Contains(t, r.stderr, `CAP_SYS_NICE`)
+			return
+		}
+		assert.Zero(t, r.code)
+		assert.Equal(t, 1, strings.Count(r.stderr, "message 0: polling with SCHED_FIFO leaves others 50 ms of each second on CPUs "))
+		assert.Equal(t, 1, strings.Count(r.stderr, "polling with"))
 	})
 }

@@ -54,7 +54,8 @@ func (l *liveTable) draw(s *session, elapsed time.Duration) {
 	if err != nil || width < 20 || height < 5 {
 		return
 	}
-	lines := l.lines(s, elapsed, height-1)
+	lines := l.lines(s, elapsed, width, height-1)
+	lines = lines[:min(len(lines), height-1)] // one more would move all of them up
 	var b bytes.Buffer
 	b.WriteString(l.up(width))
 	l.drawn = l.drawn[:0]
@@ -100,7 +101,7 @@ func cut(line string, width int) string {
 }
 
 // lines is the text: title, table, what is wrong, and the sum.
-func (l *liveTable) lines(s *session, elapsed time.Duration, height int) []string {
+func (l *liveTable) lines(s *session, elapsed time.Duration, width, height int) []string {
 	rates := l.rates(s, elapsed)
 	shown, wrong := l.choose(s, height)
 	measured := slices.ContainsFunc(s.rows, func(r *row) bool { return r.latency != nil && r.latency.Count() > 0 })
@@ -123,6 +124,12 @@ func (l *liveTable) lines(s *session, elapsed time.Duration, height int) []strin
 		}
 		t.add(append(cells, cpuNames(r.routine.callsByCPU()), r.routine.cpus, fmt.Sprintf("0x%x", r.parameters.Vector), r.hostIRQ())...)
 	}
+	// In a narrow terminal what stays the same makes room for what happens. How many were not claimed is in the sum, too.
+	for _, heading := range []string{"CPUS", ">VECTOR", ">UNCLAIMED", ">HOST IRQ"} {
+		if t.width() > width {
+			t.drop(heading)
+		}
+	}
 	var text bytes.Buffer
 	t.print(&output{w: &text}, "", 0)
 	lines := append([]string{l.title}, strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")...)
@@ -141,13 +148,17 @@ func (l *liveTable) lines(s *session, elapsed time.Duration, height int) []strin
 	}
 	lines = append(lines, sum)
 	if keys := l.keys.Load(); keys != nil {
-		line := *keys
-		if answer := l.answer.Load(); answer != nil && *answer != "" {
-			line += "; " + *answer
-		}
-		lines = append(lines, line)
+		lines = append(lines, *keys)
 	}
-	return lines
+	return append(lines, l.answers()...)
+}
+
+// answers is the line that answers the last key, if there is one.
+func (l *liveTable) answers() []string {
+	if answer := l.answer.Load(); answer != nil && *answer != "" {
+		return []string{*answer}
+	}
+	return nil
 }
 
 // choose picks the interrupts that fit, of many those that do something, and the lines that say what is wrong.
@@ -157,7 +168,7 @@ func (l *liveTable) choose(s *session, height int) (shown []int, wrong []string)
 			wrong = append(wrong, fmt.Sprintf("message %d: %v", r.message.Index, err))
 		}
 	}
-	room := height - 5 - len(wrong) // title, headings, hidden, sum, keys
+	room := height - 5 - len(wrong) - len(l.answers()) // title, headings, hidden, sum, keys
 	for i := range s.rows {
 		shown = append(shown, i)
 	}

@@ -17,10 +17,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/irqbridge/irqbridge/cmd/irqbridge/internal/histogram"
 	"github.com/irqbridge/irqbridge/cmd/irqbridge/internal/recording"
 	"github.com/irqbridge/irqbridge/connect"
 	"github.com/irqbridge/irqbridge/pci"
@@ -71,7 +73,9 @@ func TestARunIsRecorded(t *testing.T) {
 			messages int
 		}{
 			{m.EDU, []string{"--kind", "intx"}, 1},
+			{m.EDU, []string{"--kind", "msi"}, 1},
 			{m.E1000E, nil, 5},
+			{m.E1000E, []string{"--kind", "intx"}, 1},
 			{m.NVMe, []string{"--loopback", "--messages", "8"}, 8},
 		} {
 			t.Run(fmt.Sprint(c.address, c.args), func(t *testing.T) {
@@ -103,9 +107,17 @@ func TestARunIsRecorded(t *testing.T) {
 					assert.EqualValues(t, 50, run.sums[i].Latency.Count())
 				}
 				replayed := fromJSON[connectJSON](t, m, 0, "replay", file, "--speed", "0")
+				assert.Equal(t, c.address, replayed.Address)
+				require.Len(t, replayed.Interrupts, c.messages)
 				for i, each := range replayed.Interrupts {
 					assert.Equal(t, got.Interrupts[i].Calls, each.Calls)
+					assert.Equal(t, got.Interrupts[i].Claimed, each.Claimed)
 				}
+				page := irqbridge(t, m, "report", file)
+				require.Zero(t, page.code)
+				assert.Contains(t, page.stdout, fmt.Sprintf("<title>Done: %v – irqbridge</title>", c.address))
+				assert.Contains(t, page.stdout, fmt.Sprintf("%d raised, %d serviced, 0 calls outside the CPUs asked for", 50*c.messages, 50*c.messages))
+				assert.Equal(t, strings.Contains(strings.Join(c.args, " "), "--loopback"), strings.Contains(page.stdout, "The run was a loopback"))
 			})
 		}
 	})
@@ -290,8 +302,16 @@ func TestMetricsAreServed(t *testing.T) {
 				assert.NoError(t, err)
 				assert.NoError(t, response.Body.Close())
 				if text = string(body); regexp.MustCompile(`serviced_total\{[^}]*message="0"\} [1-9]`).MatchString(text) {
+					break
+				}
+			}
+			cancel()
+			for { // and on, until the run has ended
+				response, err := client.Get(url[1])
+				if err != nil {
 					return
 				}
+				_ = response.Body.Close()
 			}
 		})
 	}}
@@ -311,6 +331,29 @@ func TestMetricsAreServed(t *testing.T) {
 	} {
 		assert.Regexp(t, want, text)
 	}
+}
+
+// metric has a registry collect one.
+type metric struct{ prometheus.Metric }
+
+func (m metric) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- m.Desc() }
+func (m metric) Collect(metrics chan<- prometheus.Metric)      { metrics <- m }
+
+// TestTheSumOfLatenciesNeverFalls: to Prometheus that would be a program that began anew.
+func TestTheSumOfLatenciesNeverFalls(t *testing.T) {
+	var h histogram.Histogram
+	var last float64
+	for _, d := range []time.Duration{10, 0, 1, 0, 0, 0, time.Hour, 0} {
+		h.Add(d)
+		registry := prometheus.NewPedanticRegistry()
+		registry.MustRegister(metric{latencyMetric(&h, []string{"0000:00:05.0", "msix", "0"})})
+		families, err := registry.Gather()
+		require.NoError(t, err)
+		sum := families[0].GetMetric()[0].GetHistogram().GetSampleSum()
+		assert.GreaterOrEqual(t, sum, last)
+		last = sum
+	}
+	assert.InDelta(t, 3600+11e-9, last, 1e-12)
 }
 
 // TestATakenAddressIsToldBeforeTheDeviceIsTouched also goes through what is no address.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -23,6 +24,36 @@ func (t *table) add(cells ...any) {
 	t.rows = append(t.rows, row)
 }
 
+// width is how many characters a line of all the columns takes.
+func (t *table) width() int {
+	sum := -2 // behind the last
+	for _, w := range t.widths(t.rows) {
+		sum += w + 2
+	}
+	return sum
+}
+
+// widths are how many characters the columns take.
+func (t *table) widths(rows [][]string) []int {
+	widths := make([]int, len(t.headings))
+	for i, h := range t.headings {
+		widths[i] = utf8.RuneCountInString(strings.TrimPrefix(h, ">"))
+		for _, row := range rows {
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+		}
+	}
+	return widths
+}
+
+// drop takes a column away.
+func (t *table) drop(heading string) {
+	i := slices.Index(t.headings, heading)
+	t.headings = slices.Delete(t.headings, i, i+1)
+	for n, row := range t.rows {
+		t.rows[n] = slices.Delete(row, i, i+1)
+	}
+}
+
 // print writes the table with each line behind indent, and at most limit rows; the rest is counted. A limit of 0 is
 // none. nil is no table, and nothing is written.
 func (t *table) print(w *output, indent string, limit int) {
@@ -34,13 +65,9 @@ func (t *table) print(w *output, indent string, limit int) {
 		rows = rows[:limit]
 	}
 	headings, right := make([]string, len(t.headings)), make([]bool, len(t.headings))
-	widths := make([]int, len(t.headings))
+	widths := t.widths(rows)
 	for i, h := range t.headings {
 		headings[i], right[i] = strings.CutPrefix(h, ">")
-		widths[i] = utf8.RuneCountInString(headings[i])
-		for _, row := range rows {
-			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
-		}
 	}
 	for _, row := range append([][]string{headings}, rows...) {
 		var line strings.Builder
