@@ -204,7 +204,7 @@ func TestTheReasonOfTheEndIsTold(t *testing.T) {
 		"Ctrl-C":      {nil, func(_ *vfiotest.Machine, cancel func()) { cancel() }, 0, "interrupt", recording.OutcomeDone, "interrupt", ""},
 		"before done": {[]string{"--raise", "1000000"}, func(_ *vfiotest.Machine, cancel func()) { cancel() }, 1, "interrupt", recording.OutcomeStopped, "interrupt", "stopped before all was raised"},
 		"gone":        {nil, func(m *vfiotest.Machine, _ func()) { m.Fake.Remove(m.EDU) }, 1, "gone", recording.OutcomeFailed, "gone", ": the device has gone: it was pulled out, or lost its power or its link\n"},
-		"failed":      {[]string{"--raise", "2", "--kind", "intx", "--profile", stuck}, nil, 1, "done", recording.OutcomeFailed, "storm", "the line is still asserted"},
+		"failed":      {[]string{"--raise", "2", "--kind", "intx", "--profile", stuck}, nil, 1, "done", recording.OutcomeFailed, "", "the line is still asserted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func(d time.Duration) { serviceDeadline = d }(serviceDeadline)
@@ -234,8 +234,10 @@ func TestTheReasonOfTheEndIsTold(t *testing.T) {
 			if c.event != "" {
 				require.NotEmpty(t, run.events)
 				assert.Equal(t, c.event, run.events[len(run.events)-1].Event)
-			} else {
-				assert.Empty(t, run.events)
+				return
+			}
+			for _, e := range run.events { // of a line that stays asserted, on a machine that is fast enough
+				assert.Equal(t, recording.EventStorm, e.Event)
 			}
 		})
 	}
