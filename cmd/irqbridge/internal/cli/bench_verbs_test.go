@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -80,6 +81,24 @@ func TestTriggerTellsOfEachInterrupt(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestALetGoOutweighsWhatWasNotPossible by the exit status: the kernel's mask of this line cannot be seen, and then the host wants the
+// device back.
+func TestALetGoOutweighsWhatWasNotPossible(t *testing.T) {
+	m := vfiotest.FakeMachine(t, vfiotest.WithoutINTxMask())
+	m.Bind(t, m.EDU)
+	var unbinding sync.WaitGroup
+	seen := &lineWatcher{f: func(line string) {
+		if strings.HasPrefix(line, "raise ") {
+			unbinding.Go(func() { assert.Zero(t, irqbridge(t, m, "unbind", m.EDU.String()).code) })
+		}
+	}}
+	r := irqbridgeUntil(t.Context(), t, m, seen, "mask", m.EDU.String())
+	unbinding.Wait()
+	assert.Contains(t, r.stdout, "mask    not possible  ")
+	assert.Contains(t, r.stderr, ": let go: the host wants the device back")
+	assert.Equal(t, exitFailed, r.code)
 }
 
 // TestAMaskedLineIsSilent is about what the hardware has: the verbs say ok only when COMMAND and STATUS showed it.

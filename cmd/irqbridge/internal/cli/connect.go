@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -128,7 +129,7 @@ func (a *app) connect(ctx context.Context, p *prepared, o connectOptions) (err e
 		defer server.close()
 	}
 	if o.record != "" {
-		f, err := os.Create(o.record)
+		f, err := openFresh(o.record)
 		if err != nil {
 			return unwritable(o.record, fmt.Errorf("--record: %w", err))
 		}
@@ -172,6 +173,27 @@ func (a *app) connect(ctx context.Context, p *prepared, o connectOptions) (err e
 		recordErr := m.finish(code, problemText(problems))
 		return code, errors.Join(runErr, observeErr, stopErr, recordErr)
 	})
+}
+
+// fresh is a file that is emptied when it is first written to, so that a run which cannot begin leaves what is there from the last.
+type fresh struct {
+	*os.File
+	begun bool
+}
+
+func openFresh(name string) (*fresh, error) {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o666)
+	return &fresh{File: f}, err
+}
+
+func (f *fresh) Write(p []byte) (int, error) {
+	if !f.begun {
+		f.begun = true
+		if err := f.Truncate(0); err != nil && !errors.Is(err, syscall.EINVAL) { // which a pipe or a device gives
+			return 0, err
+		}
+	}
+	return f.File.Write(p)
 }
 
 // monitor begins to look at the session: for the terminal, and for the recordings.

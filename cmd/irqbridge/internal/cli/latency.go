@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -146,9 +145,9 @@ func parseTime(s string) (time.Duration, error) {
 
 // latency measures until the end, and reports.
 func (a *app) latency(ctx context.Context, p *prepared, o latencyOptions) (err error) {
-	var picture *os.File
+	var picture *fresh
 	if o.svg != "" {
-		if picture, err = os.Create(o.svg); err != nil {
+		if picture, err = openFresh(o.svg); err != nil {
 			return unwritable(o.svg, fmt.Errorf("--svg: %w", err))
 		}
 		defer func() { err = errors.Join(err, picture.Close()) }()

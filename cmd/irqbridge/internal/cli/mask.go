@@ -156,7 +156,7 @@ func (a *app) maskLine(ctx context.Context, p *prepared, o maskOptions) error {
 		if o.json {
 			a.printJSON(result)
 		}
-		return max(code, a.tellEnd(ctx, s, nil)), nil
+		return worse(code, a.tellEnd(ctx, s, nil)), nil
 	})
 }
 
@@ -214,6 +214,9 @@ func (l *maskedLine) raise(ctx context.Context) (maskStep, error) {
 	if err != nil {
 		return maskStep{}, err
 	}
+	if !l.pending && ctx.Err() != nil {
+		return maskStep{"raise", notPossible, "stopped before the device was seen to assert its line"}, nil
+	}
 	if !l.pending {
 		return maskStep{"raise", failed, "the device does not assert its line: STATUS.Interrupt is 0; check the raise steps of the profile"}, nil
 	}
@@ -222,6 +225,9 @@ func (l *maskedLine) raise(ctx context.Context) (maskStep, error) {
 	}
 	if n := l.leaked(); n > 0 {
 		return maskStep{"raise", failed, fmt.Sprintf("the service routine ran %s, though the line is masked", plural(int(n), "time"))}, nil
+	}
+	if ctx.Err() != nil {
+		return maskStep{"raise", notPossible, "the device asserts its line (STATUS.Interrupt is 1); stopped before it was seen whether it is held back"}, nil
 	}
 	return maskStep{"raise", passed, fmt.Sprintf("the device asserts its line (STATUS.Interrupt is 1), and no service routine ran in %v", silence)}, nil
 }

@@ -280,6 +280,34 @@ func TestARecordingThatCannotBeWrittenEndsTheRun(t *testing.T) {
 	assert.Equal(t, before, state(t, m, m.EDU))
 }
 
+// TestARunThatDoesNotBeginLeavesTheLastRecording, and one that does replaces all of it.
+func TestARunThatDoesNotBeginLeavesTheLastRecording(t *testing.T) {
+	m := vfiotest.FakeMachine(t)
+	dir := t.TempDir()
+	run, picture := filepath.Join(dir, "run.jsonl"), filepath.Join(dir, "latency.svg")
+	last := strings.Repeat("of the last run\n", 10_000)
+	for _, file := range []string{run, picture} {
+		require.NoError(t, os.WriteFile(file, []byte(last), 0o600))
+	}
+	connectIt, measureIt := []string{"connect", m.EDU.String(), "--raise", "1", "--record", run}, []string{"latency", m.EDU.String(), "-l", "1", "--svg", picture}
+	assert.Equal(t, 1, irqbridge(t, m, connectIt...).code, "it is not bound")
+	assert.Equal(t, 1, irqbridge(t, m, measureIt...).code)
+	for _, file := range []string{run, picture} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		assert.Equal(t, last, string(text))
+	}
+	m.Bind(t, m.EDU)
+	require.Zero(t, irqbridge(t, m, connectIt...).code)
+	require.Zero(t, irqbridge(t, m, measureIt...).code)
+	for _, file := range []string{run, picture} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		assert.NotEmpty(t, text)
+		assert.NotContains(t, string(text), "of the last run")
+	}
+}
+
 func TestMetricsAreServed(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	m := vfiotest.FakeMachine(t)

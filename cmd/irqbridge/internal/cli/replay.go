@@ -202,7 +202,8 @@ func (p *player) await(ctx context.Context, t time.Duration) bool {
 	if p.speed == 0 {
 		return ctx.Err() == nil
 	}
-	wait := time.Until(p.begin.Add(time.Duration(float64(t) / p.speed)))
+	const never = 100 * 365 * 24 * time.Hour // also of a speed so low that the time could not be told
+	wait := time.Until(p.begin.Add(time.Duration(min(float64(t)/p.speed, float64(never)))))
 	if wait <= 0 {
 		return ctx.Err() == nil
 	}
@@ -269,7 +270,7 @@ func (p *player) compare(ctx context.Context) int {
 		return exitFailed
 	case p.run.Partial():
 		p.app.note("the recording was cut off after %v, and has no end", p.run.Elapsed().Round(time.Millisecond))
-		return max(code, exitPartial)
+		return worse(code, exitPartial)
 	}
 	return code
 }

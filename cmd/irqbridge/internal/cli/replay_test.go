@@ -101,17 +101,40 @@ func TestAReplayKeepsTheTime(t *testing.T) {
 	require.Zero(t, irqbridge(t, m, "replay", file, "--speed", "4").code)
 	assert.GreaterOrEqual(t, time.Since(begin), 250*time.Millisecond, "a second, four times as fast")
 
-	// A tick that comes in a year can be interrupted, once the fake is set up: how long that takes is the machine's affair.
-	for patience := 50 * time.Millisecond; ; patience *= 2 {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		r := irqbridgeUntil(ctx, t, m, &bytes.Buffer{}, "replay", file, "--speed", "0.0000001")
-		cancel()
-		assert.Equal(t, 1, r.code)
-		if strings.Contains(r.stderr, "stopped before the end of the recording") {
-			return
+	// A tick that comes in a year can be interrupted, once the fake is set up: how long that takes is the machine's affair. So can
+	// one that comes later than a clock can tell.
+	for _, speed := range []string{"0.0000001", "1e-300"} {
+		for patience := 50 * time.Millisecond; ; patience *= 2 {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			r := irqbridgeUntil(ctx, t, m, &bytes.Buffer{}, "replay", file, "--speed", speed)
+			cancel()
+			require.Equal(t, 1, r.code)
+			if strings.Contains(r.stderr, "stopped before the end of the recording") {
+				break
+			}
+			require.Less(t, patience, time.Minute, r.stderr)
 		}
-		require.Less(t, patience, time.Minute, r.stderr)
 	}
+}
+
+// TestWhatDidNotComeAgainOutweighsACutOff by the exit status.
+func TestWhatDidNotComeAgainOutweighsACutOff(t *testing.T) {
+	run, err := recording.NewReader(strings.NewReader(`{"schema":1,"type":"run","kind":"msi","messages":[{}]}
+{"type":"tick","t":5,"messages":[{"message":0,"calls":2,"claimed":1}]}
+`), "run")
+	require.NoError(t, err)
+	for err == nil {
+		_, err = run.Next()
+	}
+	require.True(t, run.Partial())
+	var told bytes.Buffer
+	r := &routine{}
+	p := &player{app: &app{stderr: &output{w: &told}}, session: &session{rows: []*row{{routine: r}}}, run: run}
+	assert.Equal(t, exitFailed, p.compare(t.Context()))
+	assert.Contains(t, told.String(), "message 0: 0 calls, 0 claimed; recorded were 2 and 1")
+	r.calls.Store(2)
+	r.claimed.Store(1)
+	assert.Equal(t, exitPartial, p.compare(t.Context()))
 }
 
 func TestAReplayOfARunThatWasCutOff(t *testing.T) {

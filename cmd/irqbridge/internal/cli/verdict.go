@@ -18,6 +18,14 @@ func (v verdict) MarshalText() ([]byte, error) {
 	return []byte([...]string{"pass", "fail", "skip"}[v]), nil
 }
 
+// worse is the exit status of two things that were done: one that failed outweighs what was done in part.
+func worse(a, b int) int {
+	if a == exitFailed || b == exitFailed {
+		return exitFailed
+	}
+	return max(a, b)
+}
+
 // exit is the exit status when this verdict comes to what led to code: one that failed outweighs what was not possible.
 func (v verdict) exit(code int) int {
 	switch {
