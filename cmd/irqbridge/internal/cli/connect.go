@@ -161,7 +161,7 @@ func (a *app) connect(ctx context.Context, p *prepared, o connectOptions) (err e
 		m.pause()
 		s.noteEnd(ctx)
 		observeErr := s.observe(s.rows...)
-		problems := append(s.diagnose(), s.causeProblems()...)
+		problems := slices.Concat(s.diagnose(), s.held(), s.causeProblems())
 		stopErr := s.stop()
 		switch {
 		case o.json:

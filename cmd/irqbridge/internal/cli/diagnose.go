@@ -62,10 +62,7 @@ func (s *session) diagnoseRow(r *row) *problem {
 	for _, n := range r.delivered {
 		e.arrived += n
 	}
-	if config, err := s.device.Host().Config(s.device.Address()); err == nil {
-		e.config, _ = pci.Decode(config)
-	}
-	if e.kind == pci.KindMSIX && e.config != nil {
+	if e.config = s.config(); e.config != nil {
 		e.entry = s.tableEntry(e.config, e.message)
 	}
 	if h := r.routine.handler; h != nil {
@@ -77,10 +74,62 @@ func (s *session) diagnoseRow(r *row) *problem {
 	return &problem{cause, next}
 }
 
-// tableEntry reads what the MSI-X table has for a message; nil when it cannot be read. Where the kernel does not let the table
-// be mapped (Linux before 4.16), it reads as all ones.
+// held finds out what holds messages back of which none came while the device was watched. That none came may be as it should
+// be: only what is seen to be in their way is a problem. It has to run before they are disconnected.
+func (s *session) held() []problem {
+	signalled := s.board == nil && s.canRaise() // by the kernel, in place of the device
+	if s.watched == 0 || s.resources.Kind == pci.KindINTx || signalled {
+		return nil
+	}
+	config := s.config()
+	if config == nil {
+		return nil
+	}
+	var checks []diagnosis.Check // the first of each ID
+	messages := map[string][]int{}
+	for _, r := range s.rows {
+		if r.routine.calls.Load() > 0 || r.raised.Load() > 0 {
+			continue
+		}
+		e := evidence{address: s.device.Address(), kind: s.resources.Kind, message: r.message.Index, entry: s.tableEntry(config, r.message.Index)}
+		c := diagnosis.Memory(e.address, config)
+		if c.Status != diagnosis.Failure {
+			c = e.messages(config)
+		}
+		if c.Status != diagnosis.Failure {
+			continue
+		}
+		if messages[c.ID] == nil {
+			checks = append(checks, c)
+		}
+		messages[c.ID] = append(messages[c.ID], e.message)
+	}
+	var problems []problem
+	for _, c := range checks {
+		list := messages[c.ID]
+		others := when(len(list) > 1, fmt.Sprintf(" and %d more", len(list)-1))
+		problems = append(problems, problem{fmt.Sprintf("message %d%s: no interrupt came: %s", list[0], others, c.Cause), c.Next})
+	}
+	return problems
+}
+
+// config is configuration space as the hardware has it, nil when it cannot be read.
+func (s *session) config() *pci.Function {
+	config, err := s.device.Host().Config(s.device.Address())
+	if err != nil {
+		return nil
+	}
+	f, err := pci.Decode(config)
+	if err != nil {
+		return nil
+	}
+	return f
+}
+
+// tableEntry reads what the MSI-X table has for a message; nil when it cannot be read, or another kind is connected. Where the
+// kernel does not let the table be mapped (Linux before 4.16), it reads as all ones.
 func (s *session) tableEntry(config *pci.Function, message int) *diagnosis.TableEntry {
-	if config.MSIX == nil {
+	if config.MSIX == nil || s.resources.Kind != pci.KindMSIX {
 		return nil
 	}
 	bar, err := s.device.BAR(config.MSIX.Table.BAR)

@@ -291,6 +291,20 @@ func TestShowSaysWhereTheHostDeliversToAnotherProcess(t *testing.T) {
 	})
 }
 
+// TestWhatHoldsAllMessagesBackIsToldOnce switches bus mastering off while a device is watched.
+func TestWhatHoldsAllMessagesBackIsToldOnce(t *testing.T) {
+	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
+		bound(t, m, m.NVMe)
+		ctx, cancel := context.WithCancel(t.Context())
+		off := &notifier{func() { poke(t, m, m.NVMe, 4, 0, uint16(pci.CommandBusMaster)); cancel() }}
+		r := irqbridgeUntil(ctx, t, m, off, "connect", m.NVMe.String(), "--json")
+		assert.Equal(t, 1, r.code)
+		assert.Contains(t, r.stderr, fmt.Sprintf("irqbridge: %v: message 0 and 64 more: no interrupt came: bus mastering is off, so the device's messages are lost without a trace\n"+
+			"next: sudo setpci -s %v COMMAND=4:4\n", m.NVMe, m.NVMe))
+		assert.Equal(t, 1, strings.Count(r.stderr, "\nnext: "))
+	})
+}
+
 // notifier calls f at the first write.
 type notifier struct{ f func() }
 
@@ -432,8 +446,15 @@ func TestAnEntryOfTheMSIXTableThatWasWipedIsFound(t *testing.T) {
 				assert.Equal(t, 1, r.code)
 				assert.Contains(t, r.stderr, "message 0: 0 of 1 raised interrupts were serviced: "+c.want)
 				assert.Contains(t, r.stderr, "\nnext: have nothing reset the device once its interrupts are connected, then: irqbridge connect "+nic+"\n")
+
+				// Watching, nobody knows whether one was to come.
+				r = irqbridge(t, m, "connect", nic, "--profile", file, "--duration", "100ms")
+				assert.Equal(t, 1, r.code)
+				assert.Contains(t, r.stderr, "message 0: no interrupt came: "+c.want)
+				assert.Equal(t, 1, strings.Count(r.stderr, "no interrupt came"), "the other messages may have had nothing to tell")
 			})
 		}
+		assert.Zero(t, irqbridge(t, m, "connect", nic, "--duration", "100ms").code)
 		assert.Zero(t, irqbridge(t, m, "connect", nic, "--raise", "1").code, "the kernel programs the table anew")
 	})
 }
