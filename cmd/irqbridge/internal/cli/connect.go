@@ -44,8 +44,9 @@ func (a *app) connectCommand() *cobra.Command {
 		Long: `connect opens a device that is bound to VFIO, assigns interrupts to it, maps the descriptors, connects a service routine to each on
 pinned threads, and switches the interrupts on in the device by a profile: a small file that names the board's registers. With
 --raise it makes the device interrupt and waits for each interrupt to be serviced; without, it counts what arrives until --duration
-or Ctrl-C, and says, with exit status 1, what in the device holds messages back of which none came. Then the device is switched off again, disconnected and closed. That is also done when the host wants the device back,
-because somebody unbinds or removes it: what was counted so far is printed, and the exit status is 1.
+or Ctrl-C, and says, with exit status 1, what in the device holds messages back of which none came. Then the device is switched off
+again, disconnected and closed. That is also done when the host wants the device back, because somebody unbinds or removes it: what
+was counted so far is printed, and the exit status is 1.
 
 The profiles of "irqbridge profile list" are part of the program, and one that fits the device's ids is used by itself. --loopback needs
 none: the kernel signals in place of the device, which proves the way from the eventfd to the service routine and nothing before it.
