@@ -250,11 +250,11 @@ func (q *dpcQueue) unlock() {
 // rouse unlocks the queue and wakes its worker if it sleeps. For each sleep there is one write, and the worker does not
 // close the eventfd before it has read it.
 func (q *dpcQueue) rouse() {
-	asleep := q.asleep
+	asleep, wake := q.asleep, q.wake
 	q.asleep = false
 	q.mu.Unlock()
 	if asleep {
-		epoll.Signal(q.wake)
+		epoll.Signal(wake)
 	}
 }
 

@@ -107,7 +107,7 @@ func TestLatencyLocksMemoryAndHasAPriority(t *testing.T) {
 		var watcher sync.WaitGroup
 		watcher.Go(func() {
 			defer cancel()
-			for ctx.Err() == nil && !(memory && thread) {
+			for ctx.Err() == nil && (!memory || !thread) {
 				memory, thread = held(t, priority)
 			}
 		})
