@@ -250,10 +250,12 @@ func (q *dpcQueue) unlock() {
 // rouse unlocks the queue and wakes its worker if it sleeps. For each sleep there is one write, and the worker does not
 // close the eventfd before it has read it.
 func (q *dpcQueue) rouse() {
-	asleep, wake := q.asleep, q.wake
-	q.asleep = false
+	wake := -1
+	if q.asleep { // or else the worker may be setting it
+		wake, q.asleep = q.wake, false
+	}
 	q.mu.Unlock()
-	if asleep {
+	if wake >= 0 {
 		epoll.Signal(wake)
 	}
 }

@@ -155,13 +155,6 @@ func refusedRows(t *testing.T) {
 		status := refused(r, connect.StatusInvalidParameter10, r.params(0, never(t)))
 		assert.ErrorContains(t, status, "CPUs 2-3 are outside this process's cpuset, which has 0-1")
 	})
-	// A process under taskset, or on a machine with isolated CPUs, binds the routine's thread to others than its own.
-	onFake(t, "089b", func(t *testing.T, fake vfiotest.Option) {
-		m, k := alter(t, fake)
-		k.set(func(k *altered) { k.online, k.allowed = host.CPUSetOf(0, 1, 2, 3), host.CPUSetOf(0, 1) })
-		r := open(t, m, m.EDU, connect.Policy{CPUs: host.CPUSetOf(2)})
-		assert.Equal(t, host.CPUSetOf(2), r.connect(0, claim).Affinity().Thread)
-	})
 	onMachine(t, "091", func(t *testing.T, m *vfiotest.Machine) {
 		r, other := edu(t, m, pci.KindINTx), open(t, m, m.EDU2, connect.Policy{Kind: pci.KindINTx})
 		p := r.params(0, never(t))

@@ -328,3 +328,11 @@ func TestConnectMessagesArmsAtOnce(t *testing.T) {
 	}
 	require.ErrorIs(t, messages.Disconnect(), unix.EIO)
 }
+
+// A process under taskset, or on a machine with isolated CPUs, binds a routine's thread to others than its own.
+func TestBoundToOtherProcessorsThanTheCallers(t *testing.T) {
+	m, k := alter(t)
+	k.set(func(k *altered) { k.online, k.allowed = host.CPUSetOf(0, 1, 2, 3), host.CPUSetOf(0, 1) })
+	r := open(t, m, m.EDU, connect.Policy{CPUs: host.CPUSetOf(2)})
+	assert.Equal(t, host.CPUSetOf(2), r.connect(0, claim).Affinity().Thread)
+}
