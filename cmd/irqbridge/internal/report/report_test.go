@@ -192,6 +192,7 @@ func TestWords(t *testing.T) {
 func FuzzReport(f *testing.F) {
 	f.Add([]byte(`{"schema":1,"type":"run","kind":"intx","messages":[{}]}` + "\n" + `{"type":"tick","t":5,"messages":[{"raised":1,"calls":3,"latency":{"count":1,"sumNS":5,"minNS":5,"maxNS":5,"buckets":[[5,1]]}}]}`))
 	f.Add([]byte(`{"schema":1,"type":"run","kind":"msi","messages":[{},{}],"raw":["00"]}` + "\n" + `{"type":"event","t":90000000000000,"event":"<b>","message":1}`))
+	f.Add([]byte(`{"schema":1,"type":"run","kind":"intx","messages":[{}]}` + "\n" + `{"type":"event","t":90,"event":"storm"}` + "\n" + `{"type":"event","t":90,"event":"error","text":"x"}` + "\n" + `{"type":"tick","t":100,"messages":[{"calls":3}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		r, err := recording.NewReader(bytes.NewReader(text), "run")
 		if err != nil {
@@ -203,5 +204,6 @@ func FuzzReport(f *testing.F) {
 		}
 		assert.NotContains(t, page.String(), "NaN")
 		assert.NotContains(t, page.String(), "ZgotmplZ")
+		assert.NotContains(t, page.String(), "></text>", "a word that is left out")
 	})
 }
