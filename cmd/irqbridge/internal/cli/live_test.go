@@ -145,7 +145,10 @@ func eventually(t *testing.T, screen *fakeScreen, pattern string) {
 	t.Helper()
 	re := regexp.MustCompile("(?m)" + pattern)
 	if !assert.Eventually(t, func() bool { return re.MatchString(screen.String()) }, 20*time.Second, 10*time.Millisecond, "never shown: %s", pattern) {
-		t.Logf("the screen has:\n%s\nof\n%q", screen, screen.raw.String())
+		text := screen.String()
+		screen.mu.Lock()
+		defer screen.mu.Unlock()
+		t.Logf("the screen has:\n%s\nof\n%q", text, screen.raw.String())
 		t.FailNow()
 	}
 }
@@ -172,14 +175,15 @@ func TestTheLiveTableIsDrawnInPlace(t *testing.T) {
 		screen.resize(t, terminal, 50, 12)
 		eventually(t, screen, `^… and 59 more messages`)
 		once(screen, "MSI-X interrupts")
-		eventually(t, screen, `^MSG  STATE +PER SECOND  CALLS  RAN ON  HOST IRQ$`) // what stays the same makes room
+		// What stays the same makes room, and what is left depends on how many CPUs message 40 ran on.
+		eventually(t, screen, `^MSG  STATE +PER SECOND  CALLS  RAN ON(  HOST IRQ)?$`)
 		for line := range strings.Lines(screen.String()) {
 			assert.LessOrEqual(t, len([]rune(strings.TrimSuffix(line, "\n"))), 50)
 		}
 		screen.resize(t, terminal, 80, 6)
 		eventually(t, screen, `^… and 64 more messages, .*\n.* a second, .*$`)
 		once(screen, "MSI-X interrupts")
-		assert.Regexp(t, `(?m)^MSG  STATE +PER SECOND  CALLS  UNCLAIMED  RAN ON  CPUS  VECTOR  HOST IRQ$`, screen.String())
+		assert.Regexp(t, `(?m)^MSG  STATE +PER SECOND  CALLS  UNCLAIMED  RAN ON  CPUS  VECTOR(  HOST IRQ)?$`, screen.String())
 		assert.LessOrEqual(t, strings.Count(screen.String(), "\n"), 5)
 		screen.resize(t, terminal, 140, 80)
 		eventually(t, screen, `^ 64  silent `)
