@@ -59,23 +59,21 @@ var errNoCPU = errors.New("no CPU to serve interrupts on")
 // stands for those that the calling thread may run on. When none is left the error is errNoCPU and says of each CPU what is
 // wrong with it.
 func usable(h *host.Host, wanted host.CPUSet) (host.CPUSet, error) {
-	online, err := h.OnlineCPUs()
-	if err != nil {
-		return host.CPUSet{}, err
-	}
 	bindable, err := h.BindableCPUs()
 	if err != nil {
 		return host.CPUSet{}, err
 	}
 	if wanted.Empty() {
-		allowed, err := h.AllowedCPUs()
-		if err != nil {
+		if wanted, err = h.AllowedCPUs(); err != nil {
 			return host.CPUSet{}, err
 		}
-		wanted = online.And(allowed)
 	}
 	if left := wanted.And(bindable); !left.Empty() {
 		return left, nil
+	}
+	online, err := h.OnlineCPUs()
+	if err != nil {
+		return host.CPUSet{}, err
 	}
 	var why []string
 	if absent := wanted.Minus(online); !absent.Empty() {

@@ -357,11 +357,15 @@ func readLimited(f io.Reader, name string) ([]byte, error) {
 
 // checkCPUs refuses CPUs that the host does not have or the process may not use, before the device is touched.
 func (a *app) checkCPUs(verb string, address pci.Address, cpus host.CPUSet) error {
-	online, err := a.host.OnlineCPUs()
+	bindable, err := a.host.BindableCPUs()
 	if err != nil {
 		return err
 	}
-	bindable, err := a.host.BindableCPUs()
+	outside := cpus.Minus(bindable)
+	if outside.Empty() {
+		return nil
+	}
+	online, err := a.host.OnlineCPUs()
 	if err != nil {
 		return err
 	}
@@ -369,10 +373,7 @@ func (a *app) checkCPUs(verb string, address pci.Address, cpus host.CPUSet) erro
 	if absent := cpus.Minus(online); !absent.Empty() {
 		return &failure{exitFailed, fmt.Errorf("--cpus %s: CPU %s is not online; the host has %s", cpus, absent, online), next}
 	}
-	if outside := cpus.Minus(bindable); !outside.Empty() {
-		return &failure{exitFailed, fmt.Errorf("--cpus %s: CPU %s is outside this process's cpuset, which has %s", cpus, outside, bindable), next}
-	}
-	return nil
+	return &failure{exitFailed, fmt.Errorf("--cpus %s: CPU %s is outside this process's cpuset, which has %s", cpus, outside, bindable), next}
 }
 
 // usableCPUs are the CPUs that are online and allowed to this process.
