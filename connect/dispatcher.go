@@ -292,7 +292,7 @@ func (d *dispatcher) fail(err error) {
 
 // wake makes the thread pass a boundary.
 func (d *dispatcher) wake() {
-	_, _ = unix.Write(d.kick, oneSignal)
+	epoll.Signal(d.kick)
 }
 
 // add puts a source into the table and its eventfd into the epoll set. A signal that the eventfd already has makes an

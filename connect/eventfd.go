@@ -2,7 +2,6 @@ package connect
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"os"
 	"strconv"
@@ -20,9 +19,6 @@ type eventfd struct {
 	closed bool
 	final  uint64 // the count when it was closed
 }
-
-// oneSignal is what a write adds to an eventfd.
-var oneSignal = binary.NativeEndian.AppendUint64(nil, 1)
 
 func newEventFD() (*eventfd, error) {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
