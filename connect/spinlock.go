@@ -32,14 +32,10 @@ type SpinLock struct {
 	}
 }
 
-// acquire takes the lock for a thread that has no other one. false means that the thread has it already.
-func (l *SpinLock) acquire(tid int32) bool {
-	if l.owner.Load() == tid {
-		return false
-	}
+// acquire takes the lock for a thread that has none.
+func (l *SpinLock) acquire(tid int32) {
 	l.mu.Lock()
 	l.owner.Store(tid)
-	return true
 }
 
 // lockWaits are the locks that threads wait for which may have others.
