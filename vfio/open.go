@@ -299,7 +299,7 @@ func (d *Device) explainBusy(e *OpError) {
 	if holders := d.host.Holders(d.group); len(holders) > 0 {
 		e.Cause = fmt.Sprintf("group %d is open in process %s", d.group, strings.Join(holders, ", "))
 		e.Remedy = "close it there; a group is open once at a time"
-		if len(holders) == 1 && strings.Contains(holders[0], fmt.Sprintf("%d (", os.Getpid())) {
+		if len(holders) == 1 && strings.HasPrefix(strings.TrimPrefix(holders[0], "possibly "), fmt.Sprintf("%d (", os.Getpid())) {
 			e.Cause += ", which is this one, or open elsewhere, where it cannot be seen from here"
 		}
 		return
