@@ -108,9 +108,8 @@ func (d Dispatch) check() error {
 
 // SetDispatch chooses how the interrupts of the device are waited for and served, those with the given message numbers, 0 for
 // the line, or all when none is given. It is for interrupts that are connected later; it is refused, and changes nothing,
-// while one of them is connected, for messages that were not assigned, and for a Dispatch that makes no sense. In a service or deferred routine the error is a
-// [*BugCheckError].
-// The resources that the next Assign gives begin with the default.
+// while one of them is connected, for messages that were not assigned, and for a Dispatch that makes no sense. In a service
+// or deferred routine the error is a [*BugCheckError]. The resources that the next Assign gives begin with the default.
 func (r *Resources) SetDispatch(d Dispatch, messages ...int) error {
 	if err := requirePassive("SetDispatch"); err != nil {
 		return err

@@ -151,7 +151,8 @@
 //     holding up others, and have no time limit. By their level they could call Connect and Disconnect; these would wait
 //     for the routine itself, so they refuse.
 //   - What stops Windows with a bug check is an error here: a call at the wrong IRQL, a disconnect of the wrong version,
-//     a lock taken twice, or in another order than by a thread that waits, or released by a thread that does not hold it. Synchronize has no error to return, and panics.
+//     a lock taken twice, or in another order than by a thread that waits, or released by a thread that does not hold
+//     it. Synchronize has no error to return, and panics.
 //   - Time limits are measured and never enforced. The watchdog looks ten times in its 10 s, so a report comes after 10 to
 //     11 s. A routine that waits for its lock has not been called.
 //

@@ -11,7 +11,8 @@ import (
 // is stuck. So nothing that serves an interrupt reads a clock for it, and a process that was stopped and goes on is not
 // taken for one that is stuck.
 //
-// One goroutine looks, and also whether too many threads keep a P. It lives while a thread does that runs service or deferred routines, and the last of these ends it.
+// One goroutine looks, and also whether too many threads keep a P. It lives while a thread does that runs service or
+// deferred routines, and the last of these ends it.
 var watchdog = watch{limit: 10 * time.Second}
 
 // watchLooks is how often the watchdog looks within the limit.

@@ -365,13 +365,19 @@ const eduProfile = `{
 }
 `
 
+// waitForService has the verbs wait so long for each service routine, until the test ends.
+func waitForService(t *testing.T, deadline time.Duration) {
+	before := serviceDeadline
+	serviceDeadline = deadline
+	t.Cleanup(func() { serviceDeadline = before })
+}
+
 // TestAnInterruptThatDoesNotComeIsExplained breaks a profile of edu in the places that people get wrong.
 func TestAnInterruptThatDoesNotComeIsExplained(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
 		bound(t, m, m.EDU)
 		if !m.Real {
-			defer func(d time.Duration) { serviceDeadline = d }(serviceDeadline)
-			serviceDeadline = 300 * time.Millisecond
+			waitForService(t, 300*time.Millisecond)
 		}
 		for name, c := range map[string]struct{ old, new, want, next string }{
 			"raise register":  {`"offset": "0x60"`, `"offset": "0x08"`, "it did not arrive, and the device does not report it either (STATUS reads 0x0, & 0xffffffff is 0x0)", "check the raise steps"},
@@ -431,8 +437,7 @@ func TestAnEntryOfTheMSIXTableThatWasWipedIsFound(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
 		bound(t, m, m.E1000E)
 		if !m.Real {
-			defer func(d time.Duration) { serviceDeadline = d }(serviceDeadline)
-			serviceDeadline = 300 * time.Millisecond
+			waitForService(t, 300*time.Millisecond)
 		}
 		nic := m.E1000E.String()
 		for _, c := range []struct{ register, value, want string }{
@@ -551,8 +556,7 @@ func TestALineThatStaysAssertedIsNoSuccess(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
 		bound(t, m, m.EDU)
 		if !m.Real {
-			defer func(d time.Duration) { serviceDeadline = d }(serviceDeadline)
-			serviceDeadline = 300 * time.Millisecond
+			waitForService(t, 300*time.Millisecond)
 		}
 		edu, stuck := m.EDU.String(), withoutAcknowledge(t)
 		r := irqbridge(t, m, "connect", edu, "--kind", "intx", "--profile", stuck, "--raise", "100")
@@ -575,8 +579,7 @@ func TestAStormIsToldWithANextStep(t *testing.T) {
 	vfiotest.Run(t, func(t *testing.T, m *vfiotest.Machine) {
 		bound(t, m, m.EDU)
 		if !m.Real {
-			defer func(d time.Duration) { serviceDeadline = d }(serviceDeadline)
-			serviceDeadline = 300 * time.Millisecond
+			waitForService(t, 300*time.Millisecond)
 		}
 		text := strings.Replace(eduProfile, `"kinds": ["msi"]`, `"kinds": ["intx"]`, 1)
 		text = strings.Replace(text, `"mask": "0xffffffff"`, `"mask": "0x80"`, 1)
@@ -626,8 +629,7 @@ func twoMessagesFile(t *testing.T) string {
 }
 
 func TestNotServicedOutweighsNotRaised(t *testing.T) {
-	defer func(d time.Duration) { serviceDeadline = d }(serviceDeadline)
-	serviceDeadline = 100 * time.Millisecond
+	waitForService(t, 100*time.Millisecond)
 	m := vfiotest.FakeMachine(t)
 	m.Bind(t, m.E1000E)
 	r := irqbridge(t, m, "connect", m.E1000E.String(), "--profile", twoMessagesFile(t), "--raise", "2")

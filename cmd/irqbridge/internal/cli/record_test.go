@@ -207,8 +207,7 @@ func TestTheReasonOfTheEndIsTold(t *testing.T) {
 		"failed":      {[]string{"--raise", "2", "--kind", "intx", "--profile", stuck}, nil, 1, "done", recording.OutcomeFailed, "", "the line is still asserted"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			defer func(d time.Duration) { serviceDeadline = d }(serviceDeadline)
-			serviceDeadline = 300 * time.Millisecond
+			waitForService(t, 300*time.Millisecond)
 			m := vfiotest.FakeMachine(t)
 			require.Zero(t, irqbridge(t, m, "bind", m.EDU.String()).code)
 			ctx, cancel := context.WithCancel(t.Context())

@@ -115,6 +115,10 @@ func TestAGoodDevicePasses(t *testing.T) {
 	}
 }
 
+func openedByIOMMUFD(d *Device) {
+	d.Nodes = []Node{{Path: "/dev/iommu"}, {Path: "/dev/vfio/devices/vfio0"}}
+}
+
 func TestDevice(t *testing.T) {
 	other := host.Device{Address: pci.Address{Bus: 2, Function: 1}, Driver: "e1000", Group: 2}
 	for name, c := range map[string]struct {
@@ -171,18 +175,14 @@ func TestDevice(t *testing.T) {
 			id: "remapping", cause: "VFIO hands out no device", next: "switch it on",
 		},
 		"no remapping, which only containers do without": {
-			change: func(d *Device) {
-				d.Nodes = []Node{{Path: "/dev/iommu"}, {Path: "/dev/vfio/devices/vfio0"}}
-			},
+			change: openedByIOMMUFD,
 			on: func(h *Host) {
 				h.Remapping, h.Unsafe = host.RemappingOff, []string{"/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"}
 			},
 			id: "remapping", cause: "VFIO hands out no device", next: "switch it on",
 		},
 		"no remapping, which iommufd does without": {
-			change: func(d *Device) {
-				d.Nodes = []Node{{Path: "/dev/iommu"}, {Path: "/dev/vfio/devices/vfio0"}}
-			},
+			change: openedByIOMMUFD,
 			on: func(h *Host) {
 				h.Remapping, h.Unsafe = host.RemappingOff, []string{"/sys/module/iommufd/parameters/allow_unsafe_interrupts"}
 			},
